@@ -1,0 +1,128 @@
+"""The engine: resumes exactly, survives NaN, averages, and two processes do the work of one."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from xkd_ros.core.errors import ModelError
+from xkd_ros.train.engine import EngineConfig, fit, learning_rate, make_fabric
+
+CONFIG = EngineConfig(steps=12, batch=4, lr=0.05, warmup_steps=2, save_every=1, precision="32-true", average_decay=0.9)
+
+
+def _sample(number: int) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(number)
+    x = torch.randn(3, generator=generator)
+    return x, x @ torch.tensor([1.0, -2.0, 0.5])
+
+
+def _collate(items: list[tuple[torch.Tensor, torch.Tensor]]) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.stack([x for x, _ in items]), torch.stack([y for _, y in items])
+
+
+def _loss(model: nn.Module, batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+    return (model(batch[0])[:, 0] - batch[1]).square().mean()
+
+
+def _model() -> nn.Module:
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        return nn.Linear(3, 1)
+
+
+def _train(folder: Path, config: EngineConfig = CONFIG, loss=_loss, **kwargs) -> tuple[nn.Module, nn.Module]:
+    fabric = make_fabric(config.precision)
+    fabric.launch()
+    model = _model()
+    folder.mkdir(parents=True, exist_ok=True)
+    average = fit(model, loss, _sample, _collate, config, folder, fabric, **kwargs)
+    return model, average
+
+
+def test_loss_falls(tmp_path: Path) -> None:
+    model, _ = _train(tmp_path, CONFIG.model_copy(update={"steps": 200}))
+    assert torch.allclose(model.weight, torch.tensor([[1.0, -2.0, 0.5]]), atol=0.05)
+
+
+class _Interrupted(Exception):
+    pass
+
+
+def test_resumes_to_the_same_weights(tmp_path: Path) -> None:
+    whole, whole_average = _train(tmp_path / "whole")
+
+    def stop(facts: dict[str, float]) -> None:
+        if facts["step"] == 6:
+            raise _Interrupted
+
+    with pytest.raises(_Interrupted):
+        _train(tmp_path / "cut", progress=stop)
+    resumed, resumed_average = _train(tmp_path / "cut")
+    assert torch.equal(whole.weight, resumed.weight)
+    assert torch.equal(whole_average.weight, resumed_average.weight)
+
+
+def test_a_nan_batch_changes_nothing(tmp_path: Path) -> None:
+    calls = 0
+
+    def poisoned(model: nn.Module, batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        return _loss(model, batch) * (float("nan") if calls == 3 else 1.0)
+
+    model, average = _train(tmp_path, loss=poisoned)
+    assert torch.isfinite(model.weight).all() and torch.isfinite(average.weight).all()
+    clean, _ = _train(tmp_path / "clean")
+    assert not torch.equal(model.weight, clean.weight)
+
+
+def test_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
+    _train(tmp_path)
+    fabric = make_fabric("32-true")
+    with pytest.raises(ModelError, match="does not continue this run"):
+        fit(nn.Linear(5, 2), _loss, _sample, _collate, CONFIG, tmp_path, fabric)
+
+
+def test_damaged_checkpoint_names_the_file(tmp_path: Path) -> None:
+    _train(tmp_path)
+    path = tmp_path / "last.pt"
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(ModelError, match="last.pt"):
+        _train(tmp_path)
+
+
+def test_learning_rate_rises_then_falls() -> None:
+    rates = [learning_rate(step, CONFIG) for step in range(CONFIG.steps + 1)]
+    assert rates[0] == pytest.approx(CONFIG.lr / 2) and rates[1] == pytest.approx(CONFIG.lr)
+    assert all(a > b for a, b in zip(rates[2:], rates[3:])) and rates[-1] == pytest.approx(CONFIG.min_lr)
+
+
+_WORKER = """
+import sys, torch
+sys.path.insert(0, sys.argv[2])
+from pathlib import Path
+from test_engine import CONFIG, _train
+world = int(__import__('os').environ.get('WORLD_SIZE', 1))
+model, _ = _train(Path(sys.argv[1]), CONFIG.model_copy(update={'batch': CONFIG.batch // world}))
+if int(__import__('os').environ.get('RANK', 0)) == 0:
+    torch.save(model.state_dict(), Path(sys.argv[1]) / 'final.pt')
+"""
+
+
+def test_two_processes_equal_one_with_the_same_total_batch(tmp_path: Path) -> None:
+    script = tmp_path / "worker.py"
+    script.write_text(_WORKER)
+    here, env = str(Path(__file__).parent), {**os.environ, "OMP_NUM_THREADS": "1"}
+    arguments = [str(script), str(tmp_path / "two"), here]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    subprocess.run([*launcher, *arguments], check=True, env=env, timeout=120, capture_output=True)
+    one, _ = _train(tmp_path / "one")
+    two = torch.load(tmp_path / "two" / "final.pt", weights_only=True)
+    assert torch.allclose(one.weight, two["weight"], atol=1e-5)

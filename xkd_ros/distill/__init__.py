@@ -1,0 +1,1 @@
+"""How the student is taught: losses, augmentation, and the recipes made of them."""

@@ -1,0 +1,1 @@
+"""Networks: the WaffleIron backbone, the student, and their checkpoints. Tensors in, tensors out."""

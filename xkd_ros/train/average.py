@@ -1,0 +1,28 @@
+"""Exponential moving average of the weights: what is evaluated and shipped."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import nn
+
+
+class Average:
+    """A copy of the model that follows it slowly.
+
+    Batch-norm statistics are copied, not averaged: they are averages already.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+        self.decay = decay
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, step: int) -> None:
+        """Follow `model`; early steps follow faster, so that the random start is forgotten."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        own, new = list(self.model.parameters()), [p.detach() for p in model.parameters()]
+        torch._foreach_lerp_(own, new, 1 - decay)
+        for mine, theirs in zip(self.model.buffers(), model.buffers()):
+            mine.copy_(theirs)
