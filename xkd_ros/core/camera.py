@@ -152,7 +152,10 @@ class Camera:
         scale = np.divide(np.tan(angle), target, out=np.ones_like(target), where=target > 0)
         xy = distorted * scale[:, None]
         for _ in range(20):
-            xy = xy - self._solve_step(xy, distorted)
+            step = self._solve_step(xy, distorted)
+            xy = xy - step
+            if not np.nanmax(np.abs(step), initial=0.0) > 1e-13:
+                break
         rays = np.concatenate([xy, np.ones((len(xy), 1))], axis=1)
         return rays / np.linalg.norm(rays, axis=1, keepdims=True)
 

@@ -31,6 +31,7 @@ class GeometryConfig(_Strict):
     fov_max_m: tuple[float, float, float] = (32.0, 32.0, 5.0)
     cell_m: float = Field(0.25, gt=0.02, le=5.0)
     neighbours: int = Field(16, ge=1, le=64)
+    align_heading: bool = Field(False, description="turn each scan so that its walls run along x and y")
 
     @model_validator(mode="after")
     def _extent(self) -> GeometryConfig:

@@ -58,7 +58,9 @@ INDOOR12 = LabelSet(
 )  # fmt: skip
 """METHODS 8.3."""
 
-STRUCT4 = LabelSet(names=("wall", "floor", "ceiling", "non-structural"), colours=((174, 184, 196), (120, 94, 64), (232, 222, 180), (30, 90, 200)))
+STRUCT4 = LabelSet(
+    names=("wall", "floor", "ceiling", "non-structural"), colours=((174, 184, 196), (120, 94, 64), (232, 222, 180), (30, 90, 200))
+)
 """METHODS 8.4, preset struct4_aligned."""
 
 INDOOR12_TO_STRUCT4 = np.full(256, 255, np.uint8)

@@ -21,7 +21,9 @@ class LidarConfig(BaseModel):
 
     topic: str
     frame_id: str = ""
-    rpy_deg: tuple[float, float, float] | None = Field(None, description="base_from_lidar roll, pitch, yaw; absent = estimated from the scans")
+    rpy_deg: tuple[float, float, float] | None = Field(
+        None, description="base_from_lidar roll, pitch, yaw; absent = estimated from the scans"
+    )
     height_m: float | None = Field(None, description="sensor above the floor; informative only")
 
     def rotation(self) -> np.ndarray | None:

@@ -27,6 +27,25 @@ def segmentation_loss(logits: Tensor, labels: Tensor, class_weight: Tensor | Non
     return F.cross_entropy(logits, labels, class_weight, label_smoothing=smoothing) + lovasz_softmax(logits.softmax(1), labels)
 
 
+def group_loss(logits: Tensor, labels: Tensor, groups: Tensor) -> Tensor:
+    """Lovász-softmax over groups of classes, each as probable as its members together.
+
+    Twelve classes split the probability of what is neither wall, floor nor ceiling nine ways; this term asks for the coarse
+    decision directly.
+
+    Args:
+        logits: (T, C).
+        labels: (T,) int64 class ids, 255 = not counted.
+        groups: (C,) int64 group of each class.
+    """
+    known = labels != UNKNOWN
+    if not bool(known.any()):
+        return 0.0 * logits.float().sum()
+    probability = logits[known].float().softmax(1)
+    grouped = probability.new_zeros(len(probability), int(groups.max()) + 1).index_add(1, groups, probability)
+    return lovasz_softmax(grouped, groups[labels[known]])
+
+
 def lovasz_softmax(probability: Tensor, labels: Tensor) -> Tensor:
     """Convex surrogate of 1 - IoU, averaged over the classes present.
 

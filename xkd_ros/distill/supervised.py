@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from xkd_ros.core.card import GeometryConfig, IntensityConfig
 from xkd_ros.core.types import UNKNOWN, NetInput
 from xkd_ros.distill.augment import AugmentConfig, augment
-from xkd_ros.distill.losses import segmentation_loss
+from xkd_ros.distill.losses import group_loss, segmentation_loss
 from xkd_ros.nets.batch import Batch, collate
 from xkd_ros.points.preprocessor import Preprocessor
 
@@ -45,7 +45,13 @@ class LabelledSamples:
     """
 
     def __init__(
-        self, store: ScanStore, geometry: GeometryConfig, intensity: IntensityConfig, augmentation: AugmentConfig, max_points: int, seed: int
+        self,
+        store: ScanStore,
+        geometry: GeometryConfig,
+        intensity: IntensityConfig,
+        augmentation: AugmentConfig,
+        max_points: int,
+        seed: int,
     ) -> None:
         self._store, self._augmentation, self._max_points, self._seed = store, augmentation, max_points, seed
         self._preprocess = Preprocessor(geometry, intensity, threads=1)
@@ -86,18 +92,25 @@ def collate_labelled(items: Sequence[tuple[NetInput, np.ndarray]]) -> LabelledBa
 
 
 class SupervisedLoss:
-    """Cross-entropy + Lovász of the student's logits."""
+    """Cross-entropy + Lovász of the student's logits, and of groups of classes where those are given."""
 
-    def __init__(self, class_weight: np.ndarray | None = None, smoothing: float = 0.0) -> None:
+    def __init__(
+        self, class_weight: np.ndarray | None = None, smoothing: float = 0.0, groups: np.ndarray | None = None, group_weight: float = 0.0
+    ) -> None:
         self._weight = None if class_weight is None else torch.from_numpy(class_weight.astype(np.float32))
         self._smoothing = smoothing
+        self._groups = None if groups is None or not group_weight else torch.from_numpy(groups.astype(np.int64))
+        self._group_weight = group_weight
 
     def __call__(self, model: nn.Module, item: LabelledBatch) -> Tensor:
         """Compute the loss of one batch."""
         b = item.batch
         logits = model(b.features, b.cells, b.shapes, b.neighbours, None, b.scan)
         weight = None if self._weight is None else self._weight.to(logits.device)
-        return segmentation_loss(logits, item.labels, weight, self._smoothing)
+        loss = segmentation_loss(logits, item.labels, weight, self._smoothing)
+        if self._groups is not None:
+            loss = loss + self._group_weight * group_loss(logits, item.labels, self._groups.to(logits.device))
+        return loss
 
 
 def class_weights(counts: np.ndarray, power: float) -> np.ndarray:

@@ -138,7 +138,13 @@ def fit(
         step += 1
         if fabric.is_global_zero:
             rate = (step - first) * config.batch * fabric.world_size / (time.monotonic() - started)
-            facts = {"step": step, "steps": config.steps, "loss": float(value.detach()), "lr": learning_rate(step - 1, config), "samples_per_s": rate}
+            facts = {
+                "step": step,
+                "steps": config.steps,
+                "loss": float(value.detach()),
+                "lr": learning_rate(step - 1, config),
+                "samples_per_s": rate,
+            }
             if progress:
                 progress(facts)
             if step % 50 == 0:
@@ -152,12 +158,16 @@ def fit(
     return average.model
 
 
-def _batches(sample: Callable[[int], Any], collate: Callable[[list[Any]], Any], config: EngineConfig, step: int, fabric: Fabric) -> Iterator[Any]:
+def _batches(
+    sample: Callable[[int], Any], collate: Callable[[list[Any]], Any], config: EngineConfig, step: int, fabric: Fabric
+) -> Iterator[Any]:
     count = (config.steps - step) * config.batch
     if count <= 0:
         return iter(())
     items = _Numbered(sample, step * config.batch, count, fabric.global_rank, fabric.world_size)
-    loader: Iterable[Any] = DataLoader(items, config.batch, collate_fn=collate, num_workers=config.workers, persistent_workers=config.workers > 0)
+    loader: Iterable[Any] = DataLoader(
+        items, config.batch, collate_fn=collate, num_workers=config.workers, persistent_workers=config.workers > 0
+    )
     return (batch.to(fabric.device) if hasattr(batch, "to") else batch for batch in loader)
 
 

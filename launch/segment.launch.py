@@ -1,0 +1,120 @@
+"""Label the clouds of a lidar: segmenter, and if wanted the synchronizer and RViz.
+
+ros2 launch xkd_ros segment.launch.py points:=/os_cloud_node/points
+"""
+
+import os
+from pathlib import Path
+
+import yaml
+from ament_index_python.packages import get_package_share_directory
+from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import Node
+
+from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
+
+SHARE = Path(get_package_share_directory("xkd_ros"))
+CONFIG = SHARE / "config"
+
+# name, default, help. An empty default of a parameter leaves it to the parameter file.
+ARGUMENTS = [
+    ("points", "/points", "topic of the lidar (sensor_msgs/PointCloud2)"),
+    ("output", "semantic_points", "topic of the labelled cloud"),
+    ("namespace", "", "namespace of all nodes"),
+    ("name", "segmenter", "name of the segmenter, one per lidar"),
+    ("params_file", str(CONFIG / "segmenter.yaml"), "parameter file of the segmenter"),
+    ("model", "", "model folder or name; empty: as in params_file"),
+    ("backend", "", "auto | torch | onnxruntime | tensorrt; empty: as in params_file"),
+    ("num_threads", "", "CPU threads, 0 for all; empty: as in params_file"),
+    ("levelling", "", "auto | fixed | off; empty: as in params_file"),
+    ("roll_deg", "", "roll of the lidar as mounted; empty: as in params_file"),
+    ("pitch_deg", "", "pitch of the lidar as mounted; empty: as in params_file"),
+    ("autostart", "true", "configure and activate at once; false for a lifecycle manager"),
+    ("use_sim_time", "false", "take the time from /clock"),
+    ("synchronizer", "false", "true also pairs the lidar with the cameras of the rig"),
+    ("rig", "", "rig YAML for the synchronizer"),
+    ("image", "/camera/image_raw", "topic of the camera when there is no rig file"),
+    ("synchronizer_params_file", str(CONFIG / "synchronizer.yaml"), "parameter file of the synchronizer"),
+    ("record", "", "bag folder that the synchronizer writes the pairs to; empty: none"),
+    ("rviz", "false", "true opens RViz on the labelled cloud"),
+    ("rviz_config", str(CONFIG / "semantic_points.rviz"), "RViz configuration"),
+    ("fixed_frame", "", "frame RViz draws in: the frame_id of the clouds, or one that TF connects to it; empty: as in rviz_config"),
+    ("dds_profile", str(CONFIG / "fastdds_large_clouds.xml"), "Fast DDS profile that carries large clouds; empty: leave DDS alone"),
+    ("log_level", "info", "debug | info | warn | error"),
+]
+
+
+def generate_launch_description() -> LaunchDescription:
+    """List the arguments; the nodes follow when their values are known."""
+    declared = [DeclareLaunchArgument(name, default_value=default, description=text) for name, default, text in ARGUMENTS]
+    return LaunchDescription([*declared, OpaqueFunction(function=_start)])
+
+
+def _start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    given = {name: LaunchConfiguration(name).perform(context) for name, _, _ in ARGUMENTS}
+    actions: list[LaunchDescriptionEntity] = []
+    # A profile that the user has set already is left alone.
+    if given["dds_profile"] and "FASTRTPS_DEFAULT_PROFILES_FILE" not in os.environ:
+        actions.append(SetEnvironmentVariable("FASTRTPS_DEFAULT_PROFILES_FILE", given["dds_profile"]))
+    actions.append(_segmenter(given))
+    if _true(given["synchronizer"]):
+        actions.append(_synchronizer(given))
+    if _true(given["rviz"]):
+        actions.append(_rviz(given))
+    return actions
+
+
+def _segmenter(given: dict[str, str]) -> Node:
+    parameters = {"autostart": _true(given["autostart"]), "use_sim_time": _true(given["use_sim_time"])}
+    parameters |= {name: given[name] for name in ("model", "backend", "levelling") if given[name]}
+    if given["num_threads"]:
+        parameters["num_threads"] = int(given["num_threads"])
+    parameters |= {name: float(given[name]) for name in ("roll_deg", "pitch_deg") if given[name]}
+    return Node(
+        package="xkd_ros",
+        executable="segmenter",
+        name=given["name"],
+        namespace=given["namespace"],
+        parameters=[given["params_file"], parameters],
+        remappings=[("points", given["points"]), ("semantic_points", given["output"])],
+        ros_arguments=["--log-level", f"{given['name']}:={given['log_level']}"],
+        output="screen",
+    )
+
+
+def _synchronizer(given: dict[str, str]) -> Node:
+    parameters = {"use_sim_time": _true(given["use_sim_time"])}
+    parameters |= {name: given[name] for name in ("rig", "record") if given[name]}
+    if not given["rig"]:
+        parameters["images"] = given["image"]
+    return Node(
+        package="xkd_ros",
+        executable="synchronizer",
+        name="synchronizer",
+        namespace=given["namespace"],
+        parameters=[given["synchronizer_params_file"], parameters],
+        remappings=[("points", given["points"])],
+        ros_arguments=["--log-level", f"synchronizer:={given['log_level']}"],
+        output="screen",
+    )
+
+
+def _rviz(given: dict[str, str]) -> Node:
+    frame = ["-f", given["fixed_frame"]] if given["fixed_frame"] else []
+    return Node(
+        package="rviz2",
+        executable="rviz2",
+        name="rviz",
+        namespace=given["namespace"],
+        arguments=["-d", given["rviz_config"], *frame],
+        remappings=[("/semantic_points", given["output"])],
+        parameters=[{"use_sim_time": _true(given["use_sim_time"])}],
+    )
+
+
+def _true(text: str) -> bool:
+    value = yaml.safe_load(text)
+    if not isinstance(value, bool):
+        raise RuntimeError(f"launch argument got '{text}', expected true or false")
+    return value

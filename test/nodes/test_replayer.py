@@ -1,0 +1,167 @@
+"""The replayer against the bag it plays: the same messages, stamps and counts come out of DDS."""
+
+from __future__ import annotations
+
+import signal
+import time
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from rclpy.serialization import serialize_message
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import CameraInfo, CompressedImage, PointCloud2
+
+from xkd_ros.bags.reader import Bag
+from xkd_ros.bags.ros2_form import ros2_bytes
+from xkd_ros.core.errors import BagError, ConfigError
+from xkd_ros.msgs.header import stamp_ns
+from xkd_ros.nodes.replayer import ReplayerNode
+from xkd_ros.nodes.restamp import header_stamp_ns, shift_stamp
+
+pytestmark = pytest.mark.dds
+
+
+def test_original_stamps_and_bytes_arrive_complete(graph, data):
+    bag_path = data / "vlp16_workshop_fisheye"
+    topics = {
+        "/velodyne/front/points": PointCloud2,
+        "/gmsl/A0/image_color/compressed": CompressedImage,
+        "/gmsl/A0/camera_info": CameraInfo,
+    }
+    received = {topic: graph.listen(kind, topic, raw=True) for topic, kind in topics.items()}
+    wait_for = ",".join(f"{topic}:1" for topic in topics)
+    parameters = {"bag": str(bag_path), "stamps": "original", "rate": 20.0, "wait_for": wait_for, "reliability": "reliable"}
+    replayer = graph.make(ReplayerNode, **parameters)
+    graph.spin_until(replayer.finished.is_set, "end of the bag")
+    graph.spin_until(lambda: all(len(messages) == 5 for messages in received.values()), "five messages each")
+    assert not replayer.failed
+    with Bag(bag_path) as bag:
+        for topic, messages in received.items():
+            assert messages == [ros2_bytes(record) for record in bag.records([topic])]
+
+
+def test_stamps_of_now_keep_the_distance_between_streams(graph, data):
+    clouds = graph.listen(PointCloud2, "/velodyne/front/points")
+    images = graph.listen(CompressedImage, "/gmsl/A0/image_color/compressed")
+    wait_for = "/velodyne/front/points:1,/gmsl/A0/image_color/compressed:1"
+    started = time.time_ns()
+    parameters = {"bag": str(data / "vlp16_workshop_fisheye"), "rate": 20.0, "wait_for": wait_for, "reliability": "reliable"}
+    replayer = graph.make(ReplayerNode, **parameters)
+    graph.spin_until(lambda: replayer.finished.is_set() and len(clouds) == len(images) == 5, "the whole bag")
+    # Recorded: one second apart, the image 10 ms after its scan; twenty times faster: 50 ms and 0.5 ms.
+    assert all(started < stamp_ns(cloud) < time.time_ns() for cloud in clouds)
+    assert [stamp_ns(b) - stamp_ns(a) for a, b in pairwise(clouds)] == pytest.approx([50e6] * 4, abs=2)
+    assert [stamp_ns(b) - stamp_ns(a) for a, b in zip(clouds, images)] == pytest.approx([0.5e6] * 5, abs=2)
+
+
+def test_only_chosen_topics_from_a_start_with_a_clock(graph, data):
+    clouds = graph.listen(PointCloud2, "/velodyne/front/points")
+    infos = graph.listen(CameraInfo, "/gmsl/A0/camera_info")
+    clocks = graph.listen(Clock, "/clock")
+    replayer = graph.make(
+        ReplayerNode,
+        bag=str(data / "vlp16_workshop_fisheye"),
+        topics="/velodyne/front/points",
+        start_s=1.5,
+        duration_s=2.0,
+        rate=5.0,
+        stamps="original",
+        clock_hz=50.0,
+        wait_for="1",
+        reliability="reliable",
+    )
+    graph.spin_until(lambda: replayer.finished.is_set() and len(clouds) == 2 and len(clocks) > 5, "two clouds and /clock")
+    times = [clock.clock.sec * 10**9 + clock.clock.nanosec for clock in clocks]
+    assert not infos and times == sorted(times)
+    assert times[-1] <= stamp_ns(clouds[-1]) + 20_000_000
+
+
+def test_as_fast_as_acknowledged_loses_nothing(graph, data):
+    clouds = graph.listen(PointCloud2, "/velodyne_points")
+    parameters = {"bag": str(data / "vlp16_office"), "rate": 0.0, "wait_for": "1", "reliability": "reliable", "stamps": "original"}
+    replayer = graph.make(ReplayerNode, **parameters)
+    graph.spin_until(lambda: replayer.finished.is_set() and len(clouds) == 4, "four clouds")
+
+
+def test_loop_goes_on_until_told_to_stop(graph, data):
+    clouds = graph.listen(PointCloud2, "/velodyne_points")
+    replayer = graph.make(ReplayerNode, bag=str(data / "vlp16_office"), rate=50.0, loop=True, wait_for="1", reliability="reliable")
+    graph.spin_until(lambda: len(clouds) > 10, "third lap")
+    assert replayer.close()
+
+
+def test_what_cannot_be_played_is_said(graph, data, tmp_path):
+    with pytest.raises(ConfigError, match="no bag given"):
+        graph.make(ReplayerNode)
+    with pytest.raises(BagError, match="does not exist"):
+        graph.make(ReplayerNode, bag=str(tmp_path / "nothing"))
+    with pytest.raises(BagError, match=r"no topic /points; it has /velodyne_points"):
+        graph.make(ReplayerNode, bag=str(data / "vlp16_office"), topics="/points")
+
+
+def test_ros1_bag_is_played_as_ros2(graph, tmp_path):
+    from rosbags.rosbag1 import Writer
+    from rosbags.typesys import Stores, get_typestore
+
+    store = get_typestore(Stores.ROS1_NOETIC)
+    types = store.types
+    bag_path = tmp_path / "old.bag"
+    with Writer(bag_path) as writer:
+        connection = writer.add_connection("/info", "sensor_msgs/msg/CameraInfo", typestore=store)
+        time_class, header_class = types["builtin_interfaces/msg/Time"], types["std_msgs/msg/Header"]
+        for number in range(3):
+            message = types["sensor_msgs/msg/CameraInfo"](
+                header=header_class(seq=number, stamp=time_class(sec=100 + number, nanosec=5), frame_id="cam"),
+                height=480,
+                width=640,
+                distortion_model="plumb_bob",
+                D=np.array([0.1, 0.2]),
+                K=np.arange(9.0),
+                R=np.eye(3).reshape(-1),
+                P=np.arange(12.0),
+                binning_x=0,
+                binning_y=0,
+                roi=types["sensor_msgs/msg/RegionOfInterest"](0, 0, 0, 0, False),
+            )
+            raw = store.serialize_ros1(message, "sensor_msgs/msg/CameraInfo")
+            writer.write(connection, (100 + number) * 10**9, raw)
+    infos = graph.listen(CameraInfo, "/info")
+    graph.make(ReplayerNode, bag=str(bag_path), stamps="original", rate=10.0, wait_for="/info:1", reliability="reliable")
+    graph.spin_until(lambda: len(infos) == 3, "three messages")
+    assert [stamp_ns(info) for info in infos] == [100_000_000_005, 101_000_000_005, 102_000_000_005]
+    assert infos[2].header.frame_id == "cam" and list(infos[2].k) == list(range(9)) and list(infos[2].d) == [0.1, 0.2]
+
+
+def test_topic_without_installed_type_is_skipped_with_one_line(graph, data):
+    process = graph.process(
+        "xkd_ros.nodes.replayer", "--ros-args", "-p", f"bag:={data / 'ouster_classroom'}", "-p", "rate:=100", "-p", "reliability:=reliable"
+    )
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == 0
+    installed = __import__("importlib").util.find_spec("tf2_msgs") is not None
+    assert ("/tf_static is skipped" in output) != installed
+    assert output.count("is skipped") == (0 if installed else 1) and "played" in output
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_ends_the_process_in_two_seconds(graph, data, number):
+    arguments = ("--ros-args", "-p", f"bag:={data / 'vlp16_office'}", "-p", "loop:=true", "-p", "rate:=0.01")
+    process = graph.process("xkd_ros.nodes.replayer", *arguments)
+    graph.spin_until(lambda: graph.probe.count_publishers("/velodyne_points") > 0, "the replayer")
+    started = time.monotonic()
+    process.send_signal(number)
+    assert process.wait(10) == 0
+    assert time.monotonic() - started < 2.0
+
+
+def test_restamping_touches_the_stamp_only():
+    message = CameraInfo(width=7)
+    message.header.stamp.sec, message.header.stamp.nanosec, message.header.frame_id = 5, 6, "cam"
+    raw = bytes(serialize_message(message))
+    assert header_stamp_ns(CameraInfo, raw) == 5_000_000_006
+    moved = shift_stamp(CameraInfo, raw, lambda stamp: stamp + 1_999_999_999)
+    message.header.stamp.sec, message.header.stamp.nanosec = 7, 5
+    assert moved == bytes(serialize_message(message))
+    assert header_stamp_ns(Clock, bytes(serialize_message(Clock()))) is None
+    assert header_stamp_ns(CameraInfo, b"\0\1\0\0abc") is None

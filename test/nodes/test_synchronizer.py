@@ -1,0 +1,207 @@
+"""The synchronizer against offline pairing of the same bag, and against streams that misbehave."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+
+import numpy as np
+import pytest
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
+from std_msgs.msg import String
+
+from xkd_ros.bags.reader import Bag
+from xkd_ros.core.errors import BagError, ConfigError, MissingPackageError
+from xkd_ros.core.rig import CameraConfig, LidarConfig, RigConfig, save_rig
+from xkd_ros.msgs.camera_info import camera_from_info
+from xkd_ros.msgs.header import stamp_ns
+from xkd_ros.msgs.transform_tree import TransformTree
+from xkd_ros.nodes.replayer import ReplayerNode
+from xkd_ros.nodes.synchronizer import SynchronizerNode
+from xkd_ros.pairing.nearest import NearestPairer
+
+pytestmark = pytest.mark.dds
+
+SECOND = 10**9
+
+
+@pytest.fixture
+def classroom(data):
+    """Path of the classroom bag and the names of its cloud and image topics."""
+    path = data / "ouster_classroom"
+    with Bag(path) as bag:
+        image = next(name for name, info in bag.topics.items() if info.type == "sensor_msgs/msg/Image")
+        info = next(name for name, info in bag.topics.items() if info.type == "sensor_msgs/msg/CameraInfo")
+        return path, bag.find_points_topic(), image, info
+
+
+@pytest.fixture
+def classroom_rig(classroom, tmp_path):
+    """Rig file of the classroom, from its CameraInfo and tf_static."""
+    path, points, image, info = classroom
+    with Bag(path) as bag:
+        tree = TransformTree()
+        tree.add_message(bag.first("/tf_static"))
+        cloud, picture, camera = bag.first(points), bag.first(image), camera_from_info(bag.first(info))
+        transform = tree.lookup(picture.header.frame_id, cloud.header.frame_id)
+    config = CameraConfig(
+        name="front",
+        topic=image,
+        frame_id=picture.header.frame_id,
+        model=camera.model,
+        width=camera.width,
+        height=camera.height,
+        K=camera.K.reshape(-1).tolist(),
+        D=camera.D.tolist(),
+        cam_from_lidar=transform.reshape(-1).tolist(),
+    )
+    rig = RigConfig(name="classroom", lidar=LidarConfig(topic=points), cameras=[config])
+    save_rig(rig, tmp_path / "rig.yaml")
+    return tmp_path / "rig.yaml"
+
+
+def make_stamped(kind, stamp, frame="f"):
+    message = kind()
+    message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp, SECOND)
+    message.header.frame_id = frame
+    return message
+
+
+def offline_pairs(path, points, image, limit_ns):
+    pairer = NearestPairer(limit_ns)
+    pairs = []
+    with Bag(path) as bag:
+        for topic, _, message in bag.messages([points, image]):
+            stamp = stamp_ns(message)
+            pairs += pairer.push_scan(stamp, stamp) if topic == points else pairer.push_image(stamp, stamp)
+    return [(pair.scan, pair.images[0]) for pair in pairs + pairer.flush()]
+
+
+def test_live_pairs_equal_offline_pairs_and_are_recorded(graph, classroom, classroom_rig, tmp_path):
+    path, points, image, info = classroom
+    recording = tmp_path / "pairs"
+    synchronizer = graph.make(
+        SynchronizerNode, rig=str(classroom_rig), record=str(recording), stamps="original", output_depth=50, deadline_s=1.0
+    )
+    clouds = graph.listen(PointCloud2, "/synced/points")
+    images = graph.listen(Image, "/synced/front/image")
+    infos = graph.listen(CameraInfo, "/synced/front/camera_info")
+    coloured = graph.listen(PointCloud2, "/synced/points_rgb")
+    wait_for = f"{points}:1,{image}:1"
+    parameters = {"bag": str(path), "stamps": "original", "rate": 10.0, "wait_for": wait_for, "reliability": "reliable"}
+    replayer = graph.make(ReplayerNode, ["-r", f"{points}:=/points"], **parameters)
+    expected = offline_pairs(path, points, image, 50_000_000)
+    assert len(expected) == 7
+    graph.spin_until(lambda: len(coloured) == 7 and len(clouds) == len(images) == len(infos) == 7, "seven pairs")
+    graph.spin_until(replayer.finished.is_set, "end of the bag")
+    live = [(stamp_ns(cloud), stamp_ns(picture)) for cloud, picture in zip(clouds, images)]
+    assert live == expected
+    assert [stamp_ns(message) for message in infos] == [picture for _, picture in expected]
+
+    # The camera sees a part of the room, and what it sees is not one colour.
+    colours = np.frombuffer(coloured[0].data, np.uint8).reshape(-1, coloured[0].point_step)
+    offset = next(field.offset for field in coloured[0].fields if field.name == "rgb")
+    packed = colours[:, offset : offset + 4].copy().view(np.uint32)[:, 0]
+    seen = packed != 0x404040
+    assert 0.03 < seen.mean() < 0.9 and len(np.unique(packed[seen])) > 500
+    assert stamp_ns(coloured[0]) == stamp_ns(clouds[0]) and coloured[0].width == clouds[0].width * clouds[0].height
+
+    synchronizer.close()
+    with Bag(recording) as bag:
+        assert {name: topic.count for name, topic in bag.topics.items()} == {"/points": 7, image: 7, info: 7, "/tf_static": 1}
+        tree = TransformTree()
+        tree.add_message(bag.first("/tf_static"))
+        config = synchronizer._cameras[0].source.config
+        lidar = bag.first("/points").header.frame_id
+        np.testing.assert_allclose(tree.lookup(config.frame_id, lidar), config.transform(), atol=1e-9)
+    assert offline_pairs(recording, "/points", image, 50_000_000) == expected
+
+
+def test_pairs_carry_the_stamp_of_the_scan(graph):
+    graph.make(SynchronizerNode, images="/camera/image_raw/compressed", camera_names="left", input_reliability="reliable")
+    clouds = graph.listen(PointCloud2, "/synced/points")
+    images = graph.listen(CompressedImage, "/synced/left/image/compressed")
+    infos = graph.listen(CameraInfo, "/synced/left/camera_info")
+    points = graph.publisher(PointCloud2, "/points")
+    camera = graph.publisher(CompressedImage, "/camera/image_raw/compressed")
+    info = graph.publisher(CameraInfo, "/camera/camera_info")
+    info.publish(make_stamped(CameraInfo, 1))
+    graph.spin_for(0.1)
+    for number in range(1, 6):
+        camera.publish(make_stamped(CompressedImage, number * SECOND - 20_000_000, "optical"))
+        points.publish(make_stamped(PointCloud2, number * SECOND, "lidar"))
+        camera.publish(make_stamped(CompressedImage, number * SECOND + 30_000_000, "optical"))
+    graph.spin_until(lambda: len(clouds) == len(images) == len(infos) == 5, "five pairs")
+    stamps = [number * SECOND for number in range(1, 6)]
+    assert [stamp_ns(message) for message in clouds] == stamps
+    assert [stamp_ns(message) for message in images] == stamps
+    assert [stamp_ns(message) for message in infos] == stamps
+    assert images[0].header.frame_id == "optical"
+
+
+def test_image_type_is_found_out_and_missing_pairs_are_explained(graph):
+    graph.make(SynchronizerNode, images="/cam/picture", input_reliability="reliable", deadline_s=0.05)
+    statistics = graph.listen(String, "/synchronizer/statistics")
+    reports = graph.listen(DiagnosticArray, "/diagnostics")
+    points = graph.publisher(PointCloud2, "/points")
+    graph.spin_until(lambda: bool(reports), "a report")
+    assert "nobody publishes images on /cam/picture" in reports[-1].status[0].message
+    camera = graph.publisher(Image, "/cam/picture")
+    # A camera whose clock is 37 s behind; when all messages arrive at once, each scan meets the last image.
+    behind = re.compile("3[567] s behind the scans")
+    for number in range(100, 103):
+        camera.publish(make_stamped(Image, (number - 37) * SECOND))
+        points.publish(make_stamped(PointCloud2, number * SECOND))
+    graph.spin_until(lambda: bool(statistics) and behind.search(statistics[-1].data) is not None, "the reason")
+    content = json.loads(statistics[-1].data)
+    assert content["pairs"] == 0 and content["scans"] == 3 and content["images"] == [3]
+    graph.spin_until(lambda: behind.search(reports[-1].status[0].message) is not None, "the reason on /diagnostics")
+
+
+def test_looping_clock_resets_and_goes_on(graph):
+    graph.make(SynchronizerNode, images="/cam/compressed", input_reliability="reliable")
+    clouds = graph.listen(PointCloud2, "/synced/points")
+    statistics = graph.listen(String, "/synchronizer/statistics")
+    points, camera = graph.publisher(PointCloud2, "/points"), graph.publisher(CompressedImage, "/cam/compressed")
+    for _ in range(2):
+        for number in range(10, 13):
+            points.publish(make_stamped(PointCloud2, number * SECOND))
+            camera.publish(make_stamped(CompressedImage, number * SECOND))
+    graph.spin_until(lambda: len(clouds) == 6, "six pairs of two laps")
+    graph.spin_until(lambda: bool(statistics) and json.loads(statistics[-1].data)["clock_resets"] >= 1, "the reset")
+
+
+def test_incompatible_qos_is_reported_by_name(graph):
+    graph.make(SynchronizerNode, images="/cam/compressed", input_reliability="reliable")
+    statistics = graph.listen(String, "/synchronizer/statistics")
+    graph.publisher(PointCloud2, "/points", QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT), subscribers=0)
+    graph.spin_until(lambda: bool(statistics) and "another reliability" in statistics[-1].data, "the policy by name")
+    assert "/points" in json.loads(statistics[-1].data)["explanation"]
+
+
+def test_wrong_set_ups_are_refused(graph, tmp_path):
+    with pytest.raises(ConfigError, match="no camera given"):
+        graph.make(SynchronizerNode)
+    with pytest.raises(ConfigError, match="2 images, 1 camera_infos"):
+        graph.make(SynchronizerNode, images="/a,/b", camera_infos="/i")
+    with pytest.raises(ConfigError, match="cannot read"):
+        graph.make(SynchronizerNode, rig=str(tmp_path / "none.yaml"))
+    with pytest.raises(BagError, match="exists already"):
+        graph.make(SynchronizerNode, images="/a", record=str(tmp_path))
+
+
+def test_policies_of_message_filters(graph):
+    if importlib.util.find_spec("message_filters") is None:
+        with pytest.raises(MissingPackageError, match="apt install ros-jazzy-message-filters"):
+            graph.make(SynchronizerNode, images="/cam/compressed", policy="approximate")
+        return
+    graph.make(SynchronizerNode, images="/cam/compressed", policy="exact", input_reliability="reliable")
+    clouds = graph.listen(PointCloud2, "/synced/points")
+    points, camera = graph.publisher(PointCloud2, "/points"), graph.publisher(CompressedImage, "/cam/compressed")
+    for number in range(1, 4):
+        points.publish(make_stamped(PointCloud2, number * SECOND))
+        camera.publish(make_stamped(CompressedImage, number * SECOND))
+    graph.spin_until(lambda: len(clouds) == 3, "three exact pairs")

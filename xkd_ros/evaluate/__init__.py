@@ -1,0 +1,1 @@
+"""How good are the labels? Runs a model over labelled scans; tables and pictures."""

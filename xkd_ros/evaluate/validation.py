@@ -1,0 +1,130 @@
+"""Score a model on labelled scans, as recorded and as other sensors would have recorded them (BENCH C)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from xkd_ros.bags.reader import Bag
+from xkd_ros.core.errors import BagError
+from xkd_ros.core.labels import INDOOR12_TO_STRUCT4
+from xkd_ros.core.se3 import rotation_from_rpy
+from xkd_ros.core.types import Scan, Segmentation
+from xkd_ros.metrics.confusion import Confusion
+
+Segment = Callable[[np.ndarray, np.ndarray | None], Segmentation]
+TILT_DEG = 10.0
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledScan:
+    """A scan with true labels.
+
+    Attributes:
+        scan: As recorded.
+        indoor12: (N,) uint8, 255 unlabelled; None when only four classes are known.
+        struct4: (N,) uint8, 255 unlabelled.
+    """
+
+    scan: Scan
+    indoor12: np.ndarray | None
+    struct4: np.ndarray
+
+
+def load_labelled_bag(bag: str | Path, labels: str | Path) -> list[LabelledScan]:
+    """Join a bag's scans with `<stamp_ns>.npz` label files (keys struct4 and, if known, indoor12, in point order).
+
+    Raises:
+        BagError: no file fits a scan, or a file has another number of points.
+    """
+    files = {int(path.stem): path for path in Path(labels).glob("*.npz") if path.stem.isdigit()}
+    found = []
+    with Bag(bag) as recording:
+        for scan in recording.scans():
+            path = files.get(scan.stamp_ns)
+            if path is None:
+                continue
+            with np.load(path, allow_pickle=False) as arrays:
+                indoor12 = arrays["indoor12"] if "indoor12" in arrays else None
+                truth = LabelledScan(scan, indoor12, arrays["struct4"] if "struct4" in arrays else INDOOR12_TO_STRUCT4[indoor12])
+            if len(truth.struct4) != len(scan):
+                raise BagError(
+                    f"{path} labels {len(truth.struct4)} points, its scan in {bag} has {len(scan)}: labels of another recording?"
+                )
+            found.append(truth)
+    if not found:
+        raise BagError(f"no label file in {labels} carries the stamp of a scan in {bag}; files are named <stamp_ns>.npz")
+    return found
+
+
+def tilted(item: LabelledScan) -> LabelledScan:
+    """Lean the sensor by 10 degrees about an axis that the stamp decides."""
+    axis = float(np.random.default_rng(item.scan.stamp_ns % 2**32).uniform(-np.pi, np.pi))
+    lean = rotation_from_rpy(0, 0, axis) @ rotation_from_rpy(np.radians(TILT_DEG), 0, 0) @ rotation_from_rpy(0, 0, -axis)
+    return replace(item, scan=replace(item.scan, points_m=item.scan.points_m @ lean.T.astype(np.float32)))
+
+
+def without_intensity(item: LabelledScan) -> LabelledScan:
+    """Forget the intensity."""
+    return replace(item, scan=replace(item.scan, intensity=None))
+
+
+def half_the_beams(item: LabelledScan) -> LabelledScan:
+    """Keep every other ring; without a ring field, every other degree of elevation."""
+    scan = item.scan
+    if scan.ring is not None:
+        keep = scan.ring % 2 == 0
+    else:
+        elevation = np.degrees(np.arctan2(scan.points_m[:, 2], np.hypot(scan.points_m[:, 0], scan.points_m[:, 1])))
+        keep = np.floor(np.nan_to_num(elevation)).astype(int) % 2 == 0
+    return LabelledScan(
+        Scan(scan.points_m[keep], None if scan.intensity is None else scan.intensity[keep], scan.stamp_ns, scan.frame_id),
+        None if item.indoor12 is None else item.indoor12[keep],
+        item.struct4[keep],
+    )
+
+
+VARIANTS: dict[str, Callable[[LabelledScan], LabelledScan]] = {
+    "as recorded": lambda item: item,
+    "tilted 10 deg": tilted,
+    "no intensity": without_intensity,
+    "half the beams": half_the_beams,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Score:
+    """Confusions over the four structural and, where known, the twelve indoor classes."""
+
+    struct4: Confusion
+    indoor12: Confusion
+
+    def summary(self) -> dict[str, object]:
+        """Return mIoU, mAcc, oAcc and IoU per class, in percent, for a card or a table."""
+        return {"struct4": _percent(self.struct4), "indoor12": _percent(self.indoor12)}
+
+
+def score(segment: Segment, scans: Iterable[LabelledScan]) -> Score:
+    """Label scans and compare with the truth; the model speaks the twelve indoor classes."""
+    result = Score(Confusion(4), Confusion(12))
+    for item in scans:
+        labels = segment(item.scan.points_m, item.scan.intensity).labels
+        result.struct4.add(item.struct4, INDOOR12_TO_STRUCT4[labels])
+        if item.indoor12 is not None:
+            result.indoor12.add(item.indoor12, labels)
+    return result
+
+
+def score_variants(segment: Segment, scans: Sequence[LabelledScan]) -> dict[str, Score]:
+    """Score every variant of BENCH C."""
+    return {name: score(segment, [change(item) for item in scans]) for name, change in VARIANTS.items()}
+
+
+def _percent(confusion: Confusion) -> dict[str, object]:
+    rounded = [None if np.isnan(value) else round(100 * float(value), 1) for value in confusion.iou]
+    scores = (confusion.miou, confusion.macc, confusion.oacc)
+    miou, macc, oacc = (None if np.isnan(value) else round(100 * value, 1) for value in scores)
+    return {"miou": miou, "macc": macc, "oacc": oacc, "iou": rounded}

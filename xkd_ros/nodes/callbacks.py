@@ -1,0 +1,58 @@
+"""No exception leaves a callback: it would end the node, or vanish in a transition. It becomes one line in the log instead."""
+
+from __future__ import annotations
+
+import functools
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
+from rclpy.node import Node
+
+from xkd_ros.core.errors import XkdError
+
+_THROTTLE_S = 5.0
+
+
+def guarded(node: Node, callback: Callable[..., Any], what: str) -> Callable[..., Any]:
+    """Wrap a callback.
+
+    Args:
+        node: For its logger.
+        callback: What may raise.
+        what: Start of the sentence in the log, such as "cloud not used".
+    Returns:
+        The callback; None is its result after an error.
+    """
+
+    @functools.wraps(callback)
+    def wrapper(*arguments: Any) -> Any:
+        try:
+            return callback(*arguments)
+        except XkdError as error:
+            node.get_logger().error(f"{what}: {error}", throttle_duration_sec=_THROTTLE_S)
+        except Exception as error:
+            node.get_logger().error(f"{what}: {_unexpected(error)}", throttle_duration_sec=_THROTTLE_S)
+        return None
+
+    return wrapper
+
+
+def transition(method: Callable[..., TransitionCallbackReturn]) -> Callable[..., TransitionCallbackReturn]:
+    """Log what a lifecycle callback raises, which rclpy swallows, and report ERROR."""
+
+    @functools.wraps(method)
+    def wrapper(node: Any, state: LifecycleState) -> TransitionCallbackReturn:
+        try:
+            return method(node, state)
+        except Exception as error:
+            node.get_logger().error(f"{method.__name__} failed: {_unexpected(error)}")
+            return TransitionCallbackReturn.ERROR
+
+    return wrapper
+
+
+def _unexpected(error: Exception) -> str:
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    return f"unexpected {type(error).__name__}: {error} ({where.filename}:{where.lineno}); please report it"

@@ -1,0 +1,172 @@
+"""PointCloud2 in, labelled PointCloud2 out: decoding, levelling, intensity, network and encoding in one call, timed.
+
+Knows messages but no node; next: `labelling_stream`, which owns the topics.
+"""
+
+from __future__ import annotations
+
+import time
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from sensor_msgs.msg import PointCloud2, PointField
+
+from xkd_ros.core.errors import ConfigError
+from xkd_ros.core.se3 import rotation_from_rpy
+from xkd_ros.core.share import find_model
+from xkd_ros.core.types import Scan, Segmentation
+from xkd_ros.msgs.cloud import decode_cloud
+from xkd_ros.msgs.labelled_cloud import LabelledCloudFormat
+from xkd_ros.nodes.debug_topics import STAGES
+from xkd_ros.nodes.label_info import describe_labels
+from xkd_ros.nodes.segmenter_parameters import parse_class_remap
+from xkd_ros.points.intensity import OnlineIntensity
+from xkd_ros.points.levelling import Levelling
+from xkd_ros.points.levelling_filter import LevellingFilter
+from xkd_ros.runtime.segmenter import Segmenter
+
+_TYPES = {"sensor_msgs/msg/PointCloud2": PointCloud2, "sensor_msgs/msg/PointField": PointField}
+
+
+class Labeller:
+    """One model with the settings of one lidar."""
+
+    def __init__(self, segmenter: Segmenter, values: SimpleNamespace) -> None:
+        """Take a loaded model.
+
+        Args:
+            segmenter: The model.
+            values: Parameters of the segmenter node.
+        Raises:
+            ConfigError: a class_remap that does not fit the model's classes.
+        """
+        self._segmenter = segmenter
+        self._online = OnlineIntensity(segmenter.card.intensity)
+        self._mounting: tuple[Any, ...] = ()
+        self._state: Levelling | None = None
+        self.configure(values)
+
+    @classmethod
+    def load(cls, values: SimpleNamespace) -> Labeller:
+        """Load the model that the parameters name, and run it once so that the first cloud is not late.
+
+        Raises:
+            XkdError: no such model, no backend that works, or settings that do not fit it.
+        """
+        threads = values.num_threads or None
+        segmenter = Segmenter.load(find_model(values.model), values.backend, threads, values.outside)
+        labeller = cls(segmenter, values)
+        segmenter.segment(np.random.default_rng(0).uniform(-3, 3, (4000, 3)).astype(np.float32), None)
+        return labeller
+
+    def configure(self, values: SimpleNamespace) -> None:
+        """Apply the parameters that need no reload: levelling, intensity, output layout.
+
+        Raises:
+            ConfigError: a class_remap that does not fit the model's classes.
+        """
+        self._remap = _class_ids(values.class_remap, self._segmenter.card.labels.names)
+        self._format = LabelledCloudFormat(values.output_profile, values.label_field, values.label_type, self._remap, reuse_buffer=True)
+        self._values = values
+        mounting = (values.levelling, values.roll_deg, values.pitch_deg)
+        if mounting != self._mounting:
+            self._mounting = mounting
+            self._levelling = _make_levelling(*mounting)
+
+    def label(self, cloud: PointCloud2) -> tuple[PointCloud2, Segmentation, dict[str, float]]:
+        """Label one cloud.
+
+        Returns:
+            The labelled cloud, valid until the next call; the labels; and milliseconds per stage.
+        Raises:
+            CloudError: a cloud that cannot be read.
+            XkdError: a backend that failed.
+        """
+        begun = time.perf_counter()
+        scan = decode_cloud(cloud)
+        decoded = time.perf_counter()
+        self._state = self._levelling.update(scan.points_m)
+        intensity = self._intensity(scan)
+        prepared = time.perf_counter()
+        segmentation = self._segmenter.segment(scan.points_m, intensity, self._state.rotation)
+        segmented = time.perf_counter()
+        parts = self._format.encode(cloud, segmentation, self._segmenter.card.labels.palette)
+        labelled = parts.to_message(cloud.header, _TYPES)
+        encoded = time.perf_counter()
+
+        inner = segmentation.stage_ms
+        stage_ms = {stage: inner.get(stage, 0.0) for stage in STAGES[:4]}
+        stage_ms["decode"] = 1e3 * (decoded - begun)
+        stage_ms["preprocess"] += 1e3 * (prepared - decoded)
+        # Encoding, and what the segmenter does around the stages it names.
+        named = sum(inner.get(stage, 0.0) for stage in ("preprocess", "inference"))
+        stage_ms["postprocess"] = 1e3 * (encoded - prepared) - named if named else 1e3 * (encoded - segmented)
+        return labelled, segmentation, stage_ms
+
+    def _intensity(self, scan: Scan) -> np.ndarray | None:
+        """Choose the intensities the network sees, and keep their statistics."""
+        if scan.intensity is None or self._values.intensity == "off":
+            return None
+        if self._values.intensity == "online":
+            measured = (scan.points_m != 0).any(axis=1)  # non-returns carry an intensity of nothing
+            self._segmenter.intensity = self._online.update(scan.intensity[measured])
+        else:
+            self._segmenter.intensity = self._segmenter.card.intensity
+        return scan.intensity
+
+    def describe_labels(self) -> dict[str, Any]:
+        """Describe the ids in the output, for the latched topic."""
+        field = {"full": self._values.label_field, "autoware": "class_id"}.get(self._values.output_profile, "intensity")
+        return describe_labels(self._segmenter.card, self._remap, field)
+
+    def describe(self) -> str:
+        """Say in one line what was loaded and why not something faster."""
+        card = self._segmenter.card
+        size = f"{card.network.depth} layers x {card.network.width}, {len(card.labels)} classes"
+        return f"model {card.name} ({size}) on {self._segmenter.backend_name}{self._why()}"
+
+    def _why(self) -> str:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in self._segmenter.why.items())
+        return f" (not used: {reasons})" if reasons else ""
+
+    def facts(self) -> dict[str, str]:
+        """Rows for /diagnostics."""
+        card = self._segmenter.card
+        known, online = card.intensity, self._online.config
+        return {
+            "model": card.name,
+            "card hash": card.hash,
+            "backend": self._segmenter.backend_name,
+            **{f"backend not used: {name}": reason for name, reason in self._segmenter.why.items()},
+            "levelling": self._describe_levelling(),
+            "intensity": self._values.intensity,
+            "intensity mean/std of this sensor": f"{online.mean:.3g} / {online.std:.3g}",
+            "intensity mean/std of the model": f"{known.mean:.3g} / {known.std:.3g}",
+        }
+
+    def _describe_levelling(self) -> str:
+        mode, state = self._values.levelling, self._state
+        if state is None:
+            return f"{mode}: no scan yet"
+        if not state.trusted:
+            return f"{mode}: not levelled, {state.reason}"
+        floor = "" if state.floor_height_m is None else f", floor {state.floor_height_m:.2f} m"
+        return f"{mode}: tilt {state.tilt_deg:.1f} deg, support {state.support:.2f}{floor}"
+
+
+def _make_levelling(mode: str, roll_deg: float, pitch_deg: float) -> LevellingFilter:
+    """Build the filter: estimated on top of the nominal mounting, given by it alone, or nothing."""
+    mounting = rotation_from_rpy(np.radians(roll_deg), np.radians(pitch_deg), 0.0)
+    if mode == "auto":
+        return LevellingFilter(mounting=mounting)
+    return LevellingFilter(rotation=mounting if mode == "fixed" else np.eye(3))
+
+
+def _class_ids(text: str, names: tuple[str, ...]) -> dict[int, int] | None:
+    """Turn class names into ids; None where nothing is remapped."""
+    remap = parse_class_remap(text)
+    for name in remap:
+        if name not in names and not (name.isdigit() and int(name) < len(names)):
+            raise ConfigError(f"class_remap names '{name}', which the model does not know; its classes are {', '.join(names)}")
+    return {names.index(name) if name in names else int(name): number for name, number in remap.items()} or None

@@ -1,0 +1,150 @@
+"""The stream of clouds through a segmenter node: subscription, keep-latest worker, output topics, counters."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from rclpy.lifecycle import LifecycleNode
+from sensor_msgs.msg import PointCloud2
+
+from xkd_ros.core.errors import CloudError
+from xkd_ros.msgs.header import stamp_ns
+from xkd_ros.nodes.callbacks import guarded
+from xkd_ros.nodes.debug_topics import DebugTopics
+from xkd_ros.nodes.frame_statistics import FrameStatistics, SequenceGaps
+from xkd_ros.nodes.label_info import LabelInfoTopics
+from xkd_ros.nodes.labeller import Labeller
+from xkd_ros.nodes.qos import make_profile, publisher_events, subscription_events
+from xkd_ros.nodes.worker import KeepLatestWorker
+
+_LOG_EVERY_S = 5.0
+
+
+@dataclass(frozen=True)
+class _Frame:
+    cloud: PointCloud2
+    arrived_s: float
+
+
+class LabellingStream:
+    """Lives from configure to cleanup; works between `start` and `stop`."""
+
+    def __init__(self, node: LifecycleNode, values: SimpleNamespace, remember: Callable[[str], None]) -> None:
+        """Create the output topics.
+
+        Args:
+            node: Owns the topics.
+            values: Parameters of the segmenter.
+            remember: Gets sentences about QoS that does not fit.
+        """
+        self._node = node
+        self._values = values
+        self._remember = remember
+        profile = make_profile(values.output_reliability, values.output_depth, values.output_durability)
+        events = publisher_events(node, "semantic_points", remember)
+        self._output = node.create_lifecycle_publisher(PointCloud2, "semantic_points", profile, event_callbacks=events)
+        self._debug = DebugTopics(node)
+        self._label_info = LabelInfoTopics(node, self._output.topic_name)
+        self._worker: KeepLatestWorker[_Frame] | None = None
+        self._subscription: Any = None
+        self._gaps = SequenceGaps()
+        self.statistics = FrameStatistics()
+        self.labeller: Labeller | None = None
+        self.enabled = bool(values.enabled)
+
+    def use(self, labeller: Labeller) -> None:
+        """Label with this model from the next cloud on, and say what its ids mean."""
+        self.labeller = labeller
+        self._label_info.publish(labeller.describe_labels())
+
+    @property
+    def input_topic(self) -> str:
+        """Resolved name of the cloud topic."""
+        return self._node.resolve_topic_name("points")
+
+    @property
+    def output_topic(self) -> str:
+        """Resolved name of the labelled cloud."""
+        return self._output.topic_name
+
+    @property
+    def subscribers(self) -> int:
+        """Who wants labels."""
+        return self._output.get_subscription_count()
+
+    @property
+    def pending(self) -> int:
+        """Clouds that wait or are in work."""
+        return self._worker.pending if self._worker else 0
+
+    def start(self) -> None:
+        """Listen and label."""
+        values = self._values
+        self._gaps = SequenceGaps()
+        self._worker = KeepLatestWorker(self._label, values.niceness, "labelling")
+        self._subscription = self._node.create_subscription(
+            PointCloud2,
+            "points",
+            guarded(self._node, self._on_cloud, "cloud not used"),
+            make_profile(values.input_reliability, values.input_depth),
+            event_callbacks=subscription_events(self._node, self.input_topic, self._remember),
+        )
+
+    def stop(self, timeout_s: float = 1.0) -> bool:
+        """Stop listening; what is in work is still published. Returns False when it does not come to an end in time."""
+        if self._subscription is not None:
+            self._node.destroy_subscription(self._subscription)
+            self._subscription = None
+        if self._worker is None:
+            return True
+        ended = self._worker.stop(timeout_s)
+        self.statistics.count("skipped", self._worker.forgotten)
+        self._worker = None
+        return ended
+
+    def destroy(self) -> None:
+        """Remove the topics."""
+        self._node.destroy_lifecycle_publisher(self._output)
+        self._debug.destroy()
+        self._label_info.destroy()
+
+    def _on_cloud(self, cloud: PointCloud2, info: dict[str, Any]) -> None:
+        publishers = self._node.count_publishers(self.input_topic)
+        self.statistics.count("lost_in_transport", self._gaps.missed_before(info["publication_sequence_number"], publishers))
+        self.statistics.arrive(cloud.height * cloud.width)
+        if self._worker is None or not self.enabled or not self.subscribers:
+            self.statistics.count("skipped")
+        elif self._worker.offer(_Frame(cloud, time.monotonic())):
+            self.statistics.count("replaced")
+
+    def _label(self, frame: _Frame) -> None:
+        """Carry one cloud through; runs in the worker thread."""
+        labeller = self.labeller
+        if labeller is None:
+            self.statistics.count("skipped")
+            return
+        started = time.monotonic()
+        try:
+            labelled, segmentation, stage_ms = labeller.label(frame.cloud)
+            before = time.monotonic()
+            self._output.publish(labelled)
+            done = time.monotonic()
+        except CloudError as error:
+            self.statistics.fail("rejected", str(error))
+            self._node.get_logger().warning(f"cloud rejected: {error}", throttle_duration_sec=_LOG_EVERY_S)
+            return
+        except Exception as error:
+            sentence = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            self.statistics.fail("failed", sentence)
+            self._node.get_logger().error(f"cloud not labelled: {sentence}", throttle_duration_sec=_LOG_EVERY_S)
+            return
+        stage_ms = {**stage_ms, "publish": 1e3 * (done - before), "total": 1e3 * (done - started)}
+        latency_ms = 1e-6 * (self._node.get_clock().now().nanoseconds - stamp_ns(frame.cloud))
+        entropy = float(np.mean(segmentation.entropy)) if len(segmentation.entropy) else float("nan")
+        self.statistics.leave(1e3 * (done - frame.arrived_s), latency_ms, stage_ms, entropy)
+        self._debug.publish(stage_ms, latency_ms)

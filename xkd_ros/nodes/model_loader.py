@@ -1,0 +1,96 @@
+"""Loads a model in a thread of its own, so that the node answers, labels with the old one, and stops at once meanwhile."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from types import SimpleNamespace
+
+from xkd_ros.core.errors import ModelError, XkdError
+from xkd_ros.nodes.labeller import Labeller
+from xkd_ros.nodes.worker import set_niceness
+
+_POLL_S = 0.1
+
+
+class ModelLoader:
+    """One load at a time; a request that comes during a load is carried out after it, the newest only."""
+
+    def __init__(self, done: Callable[[Labeller | None, SimpleNamespace, str], None]) -> None:
+        """Prepare.
+
+        Args:
+            done: Called in the loading thread with the labeller (None after an error), the parameters it was made from, and
+                the error as one line.
+        """
+        self._done = done
+        self._lock = threading.Lock()
+        self._wanted: SimpleNamespace | None = None
+        self._thread: threading.Thread | None = None
+
+    def request(self, values: SimpleNamespace) -> None:
+        """Load what these parameters name, in the background."""
+        with self._lock:
+            self._wanted = values
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="model loader", daemon=True)
+                self._thread.start()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a load is under way."""
+        with self._lock:
+            return self._thread is not None
+
+    def cancel(self) -> None:
+        """Forget a request that has not begun."""
+        with self._lock:
+            self._wanted = None
+
+    def _run(self) -> None:
+        while True:
+            with self._lock:
+                values, self._wanted = self._wanted, None
+                if values is None:
+                    self._thread = None
+                    return
+            labeller, problem = load_labeller(values)
+            self._done(labeller, values, problem)
+
+
+def load_labeller(values: SimpleNamespace) -> tuple[Labeller | None, str]:
+    """Load a model and run it once.
+
+    Args:
+        values: Parameters of the segmenter.
+    Returns:
+        The labeller and "", or None and what is wrong in one line.
+    """
+    try:
+        set_niceness(values.niceness)  # the threads a backend starts inherit it
+        return Labeller.load(values), ""
+    except XkdError as error:
+        return None, str(error)
+    except MemoryError:
+        return None, f"not enough memory to load model '{values.model}'"
+    except Exception as error:
+        return None, f"model '{values.model}' cannot be loaded: {type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def load_labeller_while(values: SimpleNamespace, go_on: Callable[[], bool]) -> Labeller:
+    """Load a model and wait for it as long as `go_on` says so.
+
+    Raises:
+        ModelError: what is wrong, or that the wait was ended.
+    """
+    result: list[tuple[Labeller | None, str]] = []
+    thread = threading.Thread(target=lambda: result.append(load_labeller(values)), name="model loader", daemon=True)
+    thread.start()
+    while thread.is_alive():
+        if not go_on():
+            raise ModelError("stopped while the model was loading")
+        thread.join(_POLL_S)
+    labeller, problem = result[0]
+    if labeller is None:
+        raise ModelError(problem)
+    return labeller

@@ -1,0 +1,229 @@
+"""The segmenter node: a scan in on `points`, the same scan with a name for every point out on `semantic_points`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
+
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter
+from std_srvs.srv import SetBool
+
+from xkd_ros.core.card import load_card
+from xkd_ros.core.errors import XkdError
+from xkd_ros.core.share import find_model
+from xkd_ros.nodes.callbacks import guarded, transition
+from xkd_ros.nodes.diagnostics import DiagnosticsReport, SegmenterState
+from xkd_ros.nodes.frame_statistics import FrameStatistics
+from xkd_ros.nodes.labeller import Labeller
+from xkd_ros.nodes.labelling_stream import LabellingStream
+from xkd_ros.nodes.model_loader import ModelLoader, load_labeller_while
+from xkd_ros.nodes.running import run_node
+from xkd_ros.nodes.segmenter_parameters import SEGMENTER, USAGE
+
+# A change of these loads the model again, beside the old one.
+_OF_THE_MODEL = ("model", "backend", "num_threads", "outside")
+_SUCCESS, _FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
+
+
+class SegmenterNode(LifecycleNode):
+    """Lifecycle: configure loads the model and offers the topics, activate listens and labels."""
+
+    def __init__(self, **node_arguments: Any) -> None:
+        """Declare parameters and, with `autostart`, get going as soon as an executor spins.
+
+        Args:
+            node_arguments: For rclpy's Node, such as parameter_overrides.
+        Raises:
+            ConfigError: a parameter that does not exist or is out of range.
+        """
+        super().__init__(SEGMENTER.node_name, **node_arguments)
+        SEGMENTER.declare(self)
+        self._loaded_from = SEGMENTER.values(self)
+        self._stream: LabellingStream | None = None
+        self._problem = ""
+        self._note = ""
+        self._reverting = False
+        self._loader = ModelLoader(self._on_loaded)
+        self._report = DiagnosticsReport(self)
+        self.create_timer(1.0, guarded(self, self._publish_diagnostics, "diagnostics"))
+        self.create_service(SetBool, "~/set_enabled", self._on_set_enabled)
+        self.add_on_set_parameters_callback(self._check_model)
+        self.add_post_set_parameters_callback(guarded(self, self._on_parameters, "parameters"))
+        self._starter: Any = None
+        if self._loaded_from.autostart:
+            self._start_soon()
+
+    def close(self) -> bool:
+        """Stop working; returns False when a thread is still inside a library."""
+        ended = self._stream is None or self._stream.stop()
+        self._loader.cancel()
+        return ended and not self._loader.busy
+
+    # Lifecycle
+
+    def _start_soon(self) -> None:
+        """Configure and activate from the executor, where publishing and services are already served."""
+        if self._starter is None:
+            self._starter = self.create_timer(0.0, guarded(self, self._start, "start"))
+
+    def _start(self) -> None:
+        self.destroy_timer(self._starter)
+        self._starter = None
+        if self._lifecycle_label == "unconfigured" and self.trigger_configure() == _SUCCESS:
+            self.trigger_activate()
+
+    @transition
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Load the model and create the output topics."""
+        values = SEGMENTER.values(self)
+        try:
+            labeller = load_labeller_while(values, self.context.ok)
+        except XkdError as error:
+            self._problem = str(error)
+            self.get_logger().error(f"not configured: {error}")
+            return _FAILURE
+        self._problem = ""
+        self._loaded_from = values
+        self._stream = LabellingStream(self, values, self._remember)
+        self._stream.use(labeller)
+        self.get_logger().info(labeller.describe())
+        return super().on_configure(state)
+
+    @transition
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Begin to listen and to label."""
+        assert self._stream is not None  # configured before, or rcl would not have called this
+        result = super().on_activate(state)
+        self._stream.start()
+        self.get_logger().info(f"labelling {self._stream.input_topic}, result on {self._stream.output_topic}")
+        return result
+
+    @transition
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop listening; what is in work is still published."""
+        if self._stream is not None:
+            self._stream.stop()
+        return super().on_deactivate(state)
+
+    @transition
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Give back model and topics."""
+        self._release()
+        return super().on_cleanup(state)
+
+    @transition
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """End from any state."""
+        self._release()
+        return super().on_shutdown(state)
+
+    @transition
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """After an exception in a transition: back to unconfigured, where it can be tried again."""
+        self._problem = "a lifecycle transition failed; the log says why"
+        self._release()
+        return _SUCCESS
+
+    def _release(self) -> None:
+        self._loader.cancel()
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            stream.stop()
+            stream.destroy()
+
+    @property
+    def _lifecycle_label(self) -> str:
+        return str(self._state_machine.current_state[1])
+
+    # Parameters and services
+
+    def _check_model(self, parameters: list[Parameter]) -> SetParametersResult:
+        """Refuse a model folder that cannot work, before it is loaded."""
+        for parameter in parameters:
+            if parameter.name == "model" and not self._reverting:
+                try:
+                    load_card(find_model(parameter.value))
+                except XkdError as error:
+                    return SetParametersResult(successful=False, reason=str(error))
+        return SetParametersResult(successful=True)
+
+    def _on_parameters(self, parameters: list[Parameter]) -> None:
+        names = {parameter.name for parameter in parameters}
+        values = SEGMENTER.values(self)
+        stream = self._stream
+        if stream is None:
+            if self._problem and values.autostart and names & set(_OF_THE_MODEL):
+                self._start_soon()
+            return
+        stream.enabled = bool(values.enabled)
+        if names & set(_OF_THE_MODEL):
+            if not self._reverting:
+                self._loader.request(values)
+        elif stream.labeller is not None and names & set(SEGMENTER.specs) - {"enabled"}:
+            stream.labeller.configure(values)
+            stream.use(stream.labeller)
+
+    def _on_loaded(self, labeller: Labeller | None, values: SimpleNamespace, problem: str) -> None:
+        """Continue in the executor's thread."""
+        executor = self.executor
+        if executor is not None:
+            executor.create_task(guarded(self, self._swap, "model not changed"), labeller, values, problem)
+
+    def _swap(self, labeller: Labeller | None, values: SimpleNamespace, problem: str) -> None:
+        stream = self._stream
+        if stream is None:
+            return
+        if labeller is not None:
+            self._loaded_from = values
+            stream.use(labeller)
+            self.get_logger().info(f"model changed: {labeller.describe()}")
+            return
+        self.get_logger().error(f"going on with the model that was loaded: {problem}")
+        self._reverting = True
+        try:
+            self.set_parameters([Parameter(name, value=getattr(self._loaded_from, name)) for name in _OF_THE_MODEL])
+        finally:
+            self._reverting = False
+
+    def _on_set_enabled(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        result = self.set_parameters([Parameter("enabled", value=request.data)])[0]
+        response.success = result.successful
+        response.message = result.reason or ("labelling is enabled" if request.data else "labelling is disabled")
+        return response
+
+    # Diagnostics
+
+    def _remember(self, sentence: str) -> None:
+        self._note = sentence
+
+    def _publish_diagnostics(self) -> None:
+        values = SEGMENTER.values(self)
+        stream = self._stream
+        topic = self.resolve_topic_name("points")
+        facts = stream.labeller.facts() if stream is not None and stream.labeller is not None else {}
+        state = SegmenterState(
+            lifecycle=self._lifecycle_label,
+            problem=self._problem if stream is None else "",
+            enabled=values.enabled,
+            subscribers=stream.subscribers if stream is not None else 0,
+            publishers=self.count_publishers(topic),
+            input_topic=topic,
+            note=self._note,
+            target_hz=values.target_hz,
+            stale_s=values.stale_s,
+            facts={**facts, "clouds in work": str(stream.pending if stream is not None else 0)},
+        )
+        statistics = stream.statistics if stream is not None else FrameStatistics()
+        self._report.publish(state, statistics.snapshot())
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the node until it is told to stop; entry point of `xkd_segmenter` and `ros2 run xkd_ros segmenter`."""
+    return run_node(SegmenterNode, SEGMENTER, USAGE, arguments)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

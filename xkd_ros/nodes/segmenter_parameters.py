@@ -1,0 +1,114 @@
+"""The parameters of the segmenter, and the words its --help opens with."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+from xkd_ros.core.errors import ConfigError
+from xkd_ros.msgs.labelled_cloud import LABEL_TYPES, Profile
+from xkd_ros.nodes.parameters import ParameterSpec, ParameterTable
+from xkd_ros.nodes.qos import DURABILITIES, RELIABILITIES
+
+BACKENDS = ("auto", "torch", "onnxruntime", "tensorrt")
+
+USAGE = """\
+segmenter: names every lidar point. Lifecycle node; starts by itself unless autostart:=false.
+
+Subscribes:  points (sensor_msgs/PointCloud2), any field layout
+Publishes:   semantic_points (the same cloud with label, probability, entropy, rgb behind each point)
+             semantic_points/label_info (std_msgs/String, JSON, latched: ids, names, colours)
+             /diagnostics, ~/debug/processing_time/*_ms, ~/debug/pipeline_latency_ms
+Services:    ~/set_enabled (std_srvs/SetBool) and the lifecycle services
+
+Examples:
+  xkd_segmenter --ros-args -r points:=/os_cloud_node/points
+  xkd_segmenter --ros-args -r points:=/velodyne_points --params-file config/segmenter.yaml -p num_threads:=2
+  ros2 param set /segmenter model /data/models/site       (loads beside the old model, then swaps)"""
+
+
+def parse_class_remap(text: str) -> dict[str, int]:
+    """Read "wall:2, floor:0" as class name (or id, as text) to output id.
+
+    Raises:
+        ConfigError: what cannot be read.
+    """
+    remap: dict[str, int] = {}
+    for item in filter(None, (part.strip() for part in text.split(","))):
+        name, colon, number = item.rpartition(":")
+        if not colon or not name.strip() or not number.strip().isdigit():
+            raise ConfigError(f"'{item}' is not class:id; write for example \"wall:2, floor:0\"")
+        remap[name.strip()] = int(number)
+    return remap
+
+
+def _remap_problem(text: str) -> str:
+    try:
+        parse_class_remap(text)
+    except ConfigError as error:
+        return str(error)
+    return ""
+
+
+def _field_problem(name: str) -> str:
+    return "" if name.isidentifier() else f"got {name!r}, expected a field name of letters, digits and _"
+
+
+SEGMENTER = ParameterTable(
+    "segmenter",
+    [
+        ParameterSpec("model", "indoor-24x64", "Model folder, or the name of one that is installed with the package."),
+        ParameterSpec(
+            "backend",
+            "auto",
+            "What runs the network. auto times each one that works here and keeps the fastest.",
+            choices=BACKENDS,
+        ),
+        ParameterSpec("num_threads", 0, "CPU threads of network and preprocessing; 0 takes all.", 0, 256),
+        ParameterSpec("niceness", 0, "Lower CPU priority of the labelling threads, so that SLAM goes first.", 0, 19, fixed=True),
+        ParameterSpec(
+            "outside",
+            "nearest",
+            "Points outside the field of view get the label of the nearest point inside, or 255. NaN and (0,0,0) are always 255.",
+            choices=("nearest", "unknown"),
+        ),
+        ParameterSpec(
+            "levelling",
+            "auto",
+            "How scans are turned upright before the network: auto finds from each scan what the mounting below leaves, fixed uses the"
+            " mounting alone, off leaves scans as they are.",
+            choices=("auto", "fixed", "off"),
+        ),
+        ParameterSpec("roll_deg", 0.0, "Roll of the lidar on its base as mounted; needed beyond 35 degrees.", -180, 180),
+        ParameterSpec("pitch_deg", 0.0, "Pitch of the lidar on its base as mounted, as roll_deg.", -180, 180),
+        ParameterSpec(
+            "intensity",
+            "online",
+            "Scale of the intensity: learnt from this sensor's stream, as in the model card, or not used.",
+            choices=("online", "card", "off"),
+        ),
+        ParameterSpec(
+            "output_profile",
+            "full",
+            "Layout of semantic_points: full keeps every input field, autoware is x y z class_id probability entropy,"
+            " intensity writes the label into that field.",
+            choices=get_args(Profile),
+        ),
+        ParameterSpec("label_field", "label", "Name of the label field (profile full).", check=_field_problem),
+        ParameterSpec("label_type", "UINT32", "Datatype of the label field (profile full).", choices=LABEL_TYPES),
+        ParameterSpec(
+            "class_remap",
+            "",
+            'Output id of each class, as "wall:2, floor:0"; classes left out become 255. Empty keeps the model\'s ids.',
+            check=_remap_problem,
+        ),
+        ParameterSpec("enabled", True, "Label clouds; ~/set_enabled changes it too."),
+        ParameterSpec("autostart", True, "Configure and activate without a lifecycle manager.", fixed=True),
+        ParameterSpec("input_reliability", "best_effort", "QoS of points.", choices=RELIABILITIES, fixed=True),
+        ParameterSpec("input_depth", 1, "Queue of points; a longer one only makes labels older.", 1, 100, fixed=True),
+        ParameterSpec("output_reliability", "reliable", "QoS of semantic_points.", choices=RELIABILITIES, fixed=True),
+        ParameterSpec("output_durability", "volatile", "QoS of semantic_points.", choices=DURABILITIES, fixed=True),
+        ParameterSpec("output_depth", 5, "Queue of semantic_points.", 1, 100, fixed=True),
+        ParameterSpec("target_hz", 0.0, "/diagnostics warns when fewer clouds leave per second; 0 does not watch.", 0, 1000),
+        ParameterSpec("stale_s", 2.0, "/diagnostics reports a dead input after this many seconds without a cloud.", 0.1, 3600),
+    ],
+)

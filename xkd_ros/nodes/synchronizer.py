@@ -1,0 +1,236 @@
+"""The synchronizer node: a lidar and its cameras in, pairs out; matched as bags are, so that live and recorded agree."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from rclpy.node import Node
+from rclpy.serialization import deserialize_message, serialize_message
+from sensor_msgs.msg import PointCloud2
+
+from xkd_ros.core import se3
+from xkd_ros.core.errors import XkdError, require
+from xkd_ros.core.rig import load_rig
+from xkd_ros.core.types import Scan
+from xkd_ros.msgs.cloud import decode_cloud
+from xkd_ros.nodes.callbacks import guarded
+from xkd_ros.nodes.camera_stream import CameraStream, list_sources
+from xkd_ros.nodes.colouring import colour_scan, make_coloured_cloud
+from xkd_ros.nodes.extrinsics import Extrinsics
+from xkd_ros.nodes.pair_recorder import PairRecorder
+from xkd_ros.nodes.pair_report import PairReport
+from xkd_ros.nodes.qos import make_profile, subscription_events
+from xkd_ros.nodes.restamp import header_stamp_ns
+from xkd_ros.nodes.running import run_node
+from xkd_ros.nodes.synchronizer_parameters import SYNCHRONIZER, USAGE
+from xkd_ros.pairing.nearest import NearestPairer
+
+_NS = 1_000_000_000
+_INSTALL_FILTERS = "sudo apt install ros-jazzy-message-filters, or use policy:=nearest"
+
+
+class SynchronizerNode(Node):
+    """Images and scans stay serialized on their way through; only the checking cloud decodes them."""
+
+    def __init__(self, **node_arguments: Any) -> None:
+        """Create the topics.
+
+        Args:
+            node_arguments: For rclpy's Node.
+        Raises:
+            ConfigError: a wrong parameter or rig file, or no camera.
+            MissingPackageError: a policy of message_filters where that is not installed.
+            BagError: `record` cannot be written.
+        """
+        super().__init__(SYNCHRONIZER.node_name, **node_arguments)
+        SYNCHRONIZER.declare(self)
+        values = self._values = SYNCHRONIZER.values(self)
+        rig = load_rig(values.rig) if values.rig else None
+        self._filters: Any = None
+        if values.policy != "nearest":
+            self._filters = require("message_filters", f"policy '{values.policy}'", _INSTALL_FILTERS)
+        self._notes: dict[str, str] = {}
+        self._qos_in = make_profile(values.input_reliability, values.input_depth)
+        qos_out = make_profile(values.output_reliability, values.output_depth)
+        sources = list_sources(rig, values.images, values.camera_infos, values.camera_names)
+        self._pairer = NearestPairer(
+            round(values.max_dt_s * _NS),
+            len(sources),
+            values.require_all,
+            values.max_waiting,
+            round(values.deadline_s * _NS),
+        )
+        self._cameras = [
+            CameraStream(self, source, self._qos_in, qos_out, self._image_callback(number), self._remember)
+            for number, source in enumerate(sources)
+        ]
+        self._extrinsics = Extrinsics(self) if rig is None else None
+        self._recorder = PairRecorder(values.record) if values.record else None
+        self._points_output = self.create_publisher(PointCloud2, "synced/points", qos_out)
+        self._coloured_output = self.create_publisher(PointCloud2, "synced/points_rgb", qos_out)
+        self._points_topic = self.resolve_topic_name("points")
+        self._report = PairReport(self)
+        self._matcher: Any = None
+        if self._filters is None:
+            self.create_subscription(
+                PointCloud2,
+                "points",
+                guarded(self, self._on_scan, "scan not used"),
+                self._qos_in,
+                raw=True,
+                event_callbacks=subscription_events(self, self._points_topic, self._remember),
+            )
+        self.create_timer(0.05, guarded(self, self._on_deadline, "pairing"))
+        self.create_timer(0.2, guarded(self, self._look_for_types, "image topics"))
+        self.create_timer(1.0, guarded(self, self._publish_report, "statistics"))
+
+    def close(self) -> bool:
+        """Finish the recording."""
+        if self._recorder is not None:
+            recorder, self._recorder = self._recorder, None
+            recorder.close()
+            self.get_logger().info(f"recorded {self._pairer.statistics.pairs} pairs to {self._values.record}")
+        return True
+
+    # Inputs
+
+    def _on_scan(self, raw: bytes) -> None:
+        stamp = header_stamp_ns(PointCloud2, raw)
+        if stamp is not None:
+            self._emit_all(self._pairer.push_scan(stamp, raw, time.monotonic_ns()))
+
+    def _image_callback(self, number: int) -> Any:
+        def on_image(raw: bytes) -> None:
+            stamp = header_stamp_ns(self._cameras[number].image_type, raw)
+            if stamp is not None and self._filters is None:
+                self._emit_all(self._pairer.push_image(stamp, raw, number))
+
+        return on_image
+
+    def _on_deadline(self) -> None:
+        if self._filters is None:
+            self._emit_all(self._pairer.expire(time.monotonic_ns()))
+
+    def _look_for_types(self) -> None:
+        for camera in self._cameras:
+            camera.look_for_type()
+        if self._filters is not None and self._matcher is None and all(camera.listening for camera in self._cameras):
+            self._matcher = self._make_matcher()
+
+    def _make_matcher(self) -> Any:
+        """Set up the matching of message_filters, whose subscribers hand over message objects."""
+        kinds = [(PointCloud2, "points"), *((camera.image_type, camera.source.image_topic) for camera in self._cameras)]
+        inputs = [self._filters.Subscriber(self, kind, topic, qos_profile=self._qos_in) for kind, topic in kinds]
+        statistics = self._pairer.statistics
+
+        def count_scan(_: Any) -> None:
+            statistics.scans += 1
+
+        def on_match(*messages: Any) -> None:
+            statistics.pairs += 1
+            scan, *images = (serialize_message(message) for message in messages)
+            self._emit(scan, images)
+
+        inputs[0].registerCallback(count_scan)
+        if self._values.policy == "exact":
+            matcher = self._filters.TimeSynchronizer(inputs, self._values.max_waiting)
+        else:
+            matcher = self._filters.ApproximateTimeSynchronizer(inputs, self._values.max_waiting, self._values.max_dt_s)
+        matcher.registerCallback(guarded(self, on_match, "pair not used"))
+        return matcher
+
+    # Outputs
+
+    def _emit_all(self, pairs: list[Any]) -> None:
+        for pair in pairs:
+            self._emit(pair.scan, list(pair.images))
+
+    def _emit(self, scan: bytes, images: Sequence[bytes | None]) -> None:
+        stamp = header_stamp_ns(PointCloud2, scan) or 0
+        if self._points_output.get_subscription_count():
+            self._points_output.publish(scan)
+        common = stamp if self._values.stamps == "common" else None
+        for camera, image in zip(self._cameras, images):
+            if image is not None:
+                camera.publish(image, common)
+        if self._coloured_output.get_subscription_count():
+            self._publish_coloured(scan, images)
+        if self._recorder is not None:
+            self._record(scan, images, stamp)
+
+    def _publish_coloured(self, raw: bytes, images: Sequence[bytes | None]) -> None:
+        scan = decode_cloud(deserialize_message(raw, PointCloud2))
+        views = []
+        for camera, image_bytes in zip(self._cameras, images):
+            if image_bytes is None:
+                continue
+            image = camera.decode(image_bytes)
+            intrinsics, transform = camera.camera(image), self._cam_from_lidar(camera, image.frame_id, scan)
+            if intrinsics is None:
+                sentence = f"no CameraInfo on {camera.source.info_topic} yet; {camera.source.name} cannot colour the scan"
+                self.get_logger().warning(sentence, throttle_duration_sec=5.0)
+            elif transform is not None:
+                views.append((image, intrinsics, transform))
+        if views:
+            self._coloured_output.publish(make_coloured_cloud(scan, colour_scan(scan, views)))
+
+    def _cam_from_lidar(self, camera: CameraStream, camera_frame: str, scan: Scan) -> np.ndarray | None:
+        if self._extrinsics is None:
+            return camera.cam_from_lidar()
+        return self._extrinsics.lookup(camera_frame, scan.frame_id)
+
+    def _record(self, scan: bytes, images: Sequence[bytes | None], stamp: int) -> None:
+        """Write a pair as it came; a recording that fails ends with an error, the node goes on."""
+        recorder = self._recorder
+        assert recorder is not None
+        try:
+            self._record_transforms(recorder, scan, images, stamp)
+            recorder.write(self._points_topic, PointCloud2, scan, stamp)
+            for camera, image in zip(self._cameras, images):
+                if image is None:
+                    continue
+                image_stamp = header_stamp_ns(camera.image_type, image) or stamp
+                recorder.write(camera.source.image_topic, camera.image_type, image, image_stamp)
+                if (info := camera.info_message(image_stamp)) is not None:
+                    recorder.write_message(camera.source.info_topic, info, image_stamp)
+        except XkdError as error:
+            self._recorder = None
+            self._notes["record"] = f"recording ended: {error}"
+            self.get_logger().error(self._notes["record"])
+
+    def _record_transforms(self, recorder: PairRecorder, scan: bytes, images: Sequence[bytes | None], stamp: int) -> None:
+        if recorder.has_transforms:
+            return
+        lidar = decode_cloud(deserialize_message(scan, PointCloud2))
+        transforms = {}
+        for camera, image in zip(self._cameras, images):
+            if image is not None:
+                frame = deserialize_message(image, camera.image_type).header.frame_id.lstrip("/")
+                transform = self._cam_from_lidar(camera, frame, lidar)
+                if transform is not None and frame and lidar.frame_id:
+                    transforms[lidar.frame_id, frame] = se3.invert(transform)
+        if len(transforms) == len(self._cameras):
+            recorder.write_transforms(transforms, stamp)
+
+    # Reports
+
+    def _remember(self, sentence: str) -> None:
+        self._notes["middleware"] = sentence
+
+    def _publish_report(self) -> None:
+        waiting = [camera.source.image_topic for camera in self._cameras if not camera.listening]
+        notes = list(self._notes.values())
+        notes += [f"nobody publishes images on {', '.join(waiting)}"] if waiting else []
+        self._report.publish(self._pairer.statistics, notes)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the node until it is told to stop; entry point of `xkd_synchronizer` and `ros2 run xkd_ros synchronizer`."""
+    return run_node(SynchronizerNode, SYNCHRONIZER, USAGE, arguments)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,121 @@
+"""Label a recording offline, through the same code as the node: every topic is copied, the labelled cloud joins it."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+from rich.table import Table
+
+from xkd_ros.bags.folder import Recording, open_recording
+from xkd_ros.bags.reader import Record
+from xkd_ros.bags.writer import BagWriter
+from xkd_ros.core.errors import BagError, CloudError
+from xkd_ros.core.se3 import rotation_from_rpy
+from xkd_ros.evaluate.pictures import draw_scan
+from xkd_ros.msgs.cloud import decode_cloud
+from xkd_ros.msgs.labelled_cloud import LabelledCloudFormat
+from xkd_ros.pipeline.progress import console, make_progress
+from xkd_ros.points.levelling import estimate_levelling
+from xkd_ros.runtime.segmenter import Segmenter
+
+logger = logging.getLogger(__name__)
+OUTPUT_TOPIC = "/semantic_points"
+
+
+def label_bag(
+    bag: Path,
+    out: Path,
+    model: Path,
+    pictures: Path | None = None,
+    topic: str | None = None,
+    backend: str = "auto",
+    threads: int | None = None,
+) -> None:
+    """Write a copy of `bag` with `/semantic_points` beside the original topics; print what was found.
+
+    Clouds that cannot be read are copied, counted and named, not fatal.
+
+    Args:
+        bag: Recording, or folder of PLY/PCD files.
+        out: Bag to write; a name ending in .mcap or .db3 gives a single file.
+        model: Model folder.
+        pictures: Folder for one PNG per labelled scan.
+        topic: Point topic; None takes the only one.
+        backend: As for `Segmenter.load`.
+        threads: CPU threads.
+    Raises:
+        BagError, ModelError: named in one line.
+    """
+    segmenter = Segmenter.load(model, backend=backend, threads=threads)
+    with open_recording(bag) as recording:
+        points_topic = recording.find_points_topic(topic)
+        if OUTPUT_TOPIC in recording.topics:
+            raise BagError(f"{bag} already has {OUTPUT_TOPIC}; label the original recording")
+        job = _Labelling(segmenter, pictures)
+        total = sum(info.count for info in recording.topics.values())
+        with BagWriter(out) as writer, make_progress() as display:
+            task = display.add_task(f"labelling {bag.name or bag}", total=total, note="")
+            for record in recording.records():
+                writer.copy(record)
+                if record.topic == points_topic:
+                    job.label(record, recording, writer)
+                    display.update(task, note=f"{job.scans} scans")
+                display.advance(task)
+    job.print_summary(points_topic, out)
+
+
+class _Labelling:
+    """The running totals of one job."""
+
+    def __init__(self, segmenter: Segmenter, pictures: Path | None) -> None:
+        self._segmenter, self._pictures = segmenter, pictures
+        self._format = LabelledCloudFormat()
+        self._label_set = segmenter.card.labels
+        self.scans = 0
+        self._counts = np.zeros(256, np.int64)
+        self._ms: list[float] = []
+        self._rejected: dict[str, int] = {}
+
+    def label(self, record: Record, recording: Recording, writer: BagWriter) -> None:
+        message = record.message()
+        try:
+            scan = decode_cloud(message)
+        except CloudError as error:
+            self._rejected[str(error)] = self._rejected.get(str(error), 0) + 1
+            return
+        segmentation = self._segmenter.segment(scan.points_m, scan.intensity)
+        parts = self._format.encode(message, segmentation, self._label_set.palette)
+        types = recording.typestore.types
+        writer.write(OUTPUT_TOPIC, parts.to_message(message.header, types), record.stamp_ns)
+        self.scans += 1
+        self._counts += np.bincount(segmentation.labels, minlength=256)
+        self._ms.append(segmentation.stage_ms["total"])
+        if self._pictures is not None:
+            levelling = estimate_levelling(scan.points_m)
+            rotation = levelling.rotation if levelling.trusted else rotation_from_rpy(0, 0, 0)
+            title = f"{record.topic} {scan.stamp_ns} ns, {len(scan)} points, tilt {levelling.tilt_deg:.1f} deg"
+            draw_scan(
+                self._pictures / f"{scan.stamp_ns}.png",
+                scan.points_m @ rotation.T,
+                {"predicted": segmentation.labels},
+                self._label_set,
+                title,
+            )
+
+    def print_summary(self, topic: str, out: Path) -> None:
+        for reason, count in self._rejected.items():
+            console.print(f"[yellow]{count} clouds of {topic} not labelled: {reason}[/]")
+        table = Table(title=f"{self.scans} scans of {topic} labelled by {self._segmenter.card.name} ({self._segmenter.backend_name})")
+        table.add_column("class")
+        table.add_column("points", justify="right")
+        table.add_column("share", justify="right")
+        total = max(1, int(self._counts.sum()))
+        for index in np.argsort(-self._counts):
+            if self._counts[index]:
+                name = self._label_set.names[index] if index < len(self._label_set) else "unknown"
+                table.add_row(name, f"{self._counts[index]:,}", f"{100 * self._counts[index] / total:.1f} %")
+        console.print(table)
+        if self._ms:
+            console.print(f"{np.median(self._ms):.0f} ms per scan (median); written to {out}")

@@ -1,0 +1,145 @@
+"""Play a recording through the real nodes and read afterwards what came out and when."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from xkd_ros.bags.reader import Bag
+from xkd_ros.core.errors import XkdError
+from xkd_ros.pipeline.graph import Graph
+from xkd_ros.pipeline.progress import make_progress
+
+_DRAIN_S = 3.0
+_READY_S = 120.0
+_REASONS = {
+    "transport": "clouds lost in transport",
+    "replaced_by_newer": "clouds replaced by newer",
+    "rejected": "clouds rejected",
+    "failed": "clouds failed",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class LiveRun:
+    """What one playback gave.
+
+    Attributes:
+        scans_in: Scans that were sent.
+        stamps_ns: (S,) header stamps of the labelled clouds, in order of arrival; shifted to the present by the replayer.
+        received_ns: (S,) when they came in.
+        stage_ms: Times per stage as the segmenter published them.
+        dropped: Scans that did not come out, by reason; `unexplained` must be 0.
+        pairs: Scan-image pairs of the synchronizer.
+        report: The segmenter's last diagnostics.
+    """
+
+    scans_in: int
+    stamps_ns: np.ndarray
+    received_ns: np.ndarray
+    stage_ms: dict[str, list[float]]
+    dropped: dict[str, int]
+    pairs: int
+    report: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def hz(self) -> float:
+        """Labelled clouds per second between the first and the last."""
+        if len(self.received_ns) < 2:
+            return 0.0
+        return float((len(self.received_ns) - 1) / ((self.received_ns[-1] - self.received_ns[0]) * 1e-9))
+
+    @property
+    def latency_ms(self) -> np.ndarray:
+        """(S,) from the header stamp to the arrival of the labels in another process."""
+        return (self.received_ns - self.stamps_ns) * 1e-6
+
+    def original_stamps(self, recorded_ns: np.ndarray) -> np.ndarray:
+        """Undo the replayer's shift: find the recorded stamp of each labelled cloud.
+
+        Raises:
+            XkdError: no shift brings the two together.
+        """
+        if not len(self.stamps_ns):
+            return self.stamps_ns
+        known = set(recorded_ns.tolist())
+        for candidate in recorded_ns:
+            shifted = self.stamps_ns - (self.stamps_ns[0] - candidate)
+            if known.issuperset(shifted.tolist()):
+                return shifted
+        raise XkdError("the stamps of the labelled clouds do not fit the recording; was another publisher on the topic?")
+
+
+def run_live(
+    bag: Path,
+    model: Path,
+    folder: Path,
+    rig: Path | None = None,
+    rate: float = 1.0,
+    keep_labels: bool = True,
+    topics: str = "",
+    segmenter: dict[str, object] | None = None,
+) -> LiveRun:
+    """Replayer → segmenter (and synchronizer when a rig is given) → recorder, each a process, reliable QoS end to end.
+
+    Args:
+        bag: Recording.
+        model: Model folder.
+        folder: Logs, and below `labels/` the labels of each cloud.
+        rig: Rig YAML for the synchronizer.
+        rate: Speed of playback.
+        keep_labels: Keep labels, not only times.
+        topics: Play only these.
+        segmenter: Further parameters of the segmenter.
+    Raises:
+        XkdError: a node died; its last words are quoted.
+    """
+    with Bag(bag) as recording:
+        points_topic = recording.find_points_topic()
+        scans_in, seconds = recording.topics[points_topic].count, recording.duration_s / rate
+    labels = folder / "labels"
+    with Graph(folder / "logs") as graph:
+        graph.start("recorder", {"out": labels, "keep_labels": keep_labels})
+        settings = {"model": model, "input_reliability": "reliable", **(segmenter or {})}
+        graph.start("segmenter", settings, {"points": points_topic})
+        if rig is not None:
+            graph.start("synchronizer", {"rig": rig, "input_reliability": "reliable"})
+        wait_for = f"{points_topic}:{2 if rig is not None else 1}"
+        play = {"bag": bag, "rate": rate, "reliability": "reliable", "wait_for": wait_for, "wait_timeout_s": _READY_S, "topics": topics}
+        graph.start("replayer", {key: value for key, value in play.items() if value != ""})
+        with make_progress() as display:
+            task = display.add_task("labelling live", total=scans_in, note="")
+            done = 0
+
+            def tick() -> None:
+                nonlocal done
+                done = len(list(labels.glob("*.npz"))) if keep_labels else done
+                display.update(task, completed=done, note="" if done else "starting the nodes")
+
+            graph.wait("replayer", _READY_S + seconds + 60, tick)
+            quiet = time.monotonic()
+            while time.monotonic() - quiet < _DRAIN_S:
+                before = done
+                time.sleep(0.25)
+                tick()
+                quiet = time.monotonic() if done != before else quiet
+            display.update(task, completed=done)
+        graph.stop("recorder")
+        graph.check()
+    return _read(labels / "recording.json", scans_in)
+
+
+def _read(path: Path, scans_in: int) -> LiveRun:
+    try:
+        facts = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise XkdError(f"the recorder left no readable {path}: {error}") from error
+    arrivals = np.array(facts["arrivals"], np.int64).reshape(-1, 2)
+    report = next((rows for name, rows in facts["reports"].items() if name.endswith(": labelling") and "segmenter" in name), {})
+    dropped = {name: int(report.get(row, 0)) for name, row in _REASONS.items()}
+    dropped["unexplained"] = scans_in - len(arrivals) - sum(dropped.values())
+    return LiveRun(scans_in, arrivals[:, 0], arrivals[:, 1], facts["stage_ms"], dropped, facts["pairs"], report)

@@ -1,0 +1,160 @@
+"""Train a student on simulated buildings: scans → shards → training → validation → model folder.
+
+One command remakes the default model; every stage skips what is done, and training continues after an interruption.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from rich.progress import Progress, TaskID
+from torch import nn
+
+from xkd_ros.core.card import GeometryConfig, IntensityConfig, ModelCard, NetworkConfig
+from xkd_ros.core.errors import ConfigError
+from xkd_ros.core.files import write_atomic
+from xkd_ros.core.labels import INDOOR12, INDOOR12_TO_STRUCT4
+from xkd_ros.distill.augment import AugmentConfig
+from xkd_ros.distill.supervised import LabelledSamples, SupervisedLoss, class_weights, collate_labelled, count_labels
+from xkd_ros.evaluate.validation import load_labelled_bag
+from xkd_ros.nets.checkpoint import save_student
+from xkd_ros.nets.student import Student, count_parameters, seeded_student
+from xkd_ros.pipeline.progress import console, make_progress
+from xkd_ros.pipeline.student_validation import Validation
+from xkd_ros.train.engine import EngineConfig, fit, make_fabric
+from xkd_ros.worlds.shard_store import ShardStore
+from xkd_ros.worlds.shards import write_shards
+
+logger = logging.getLogger(__name__)
+_SHARD_SCANS = 64
+
+
+class DataConfig(BaseModel):
+    """Which simulated scans."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    scans: int = Field(6000, ge=4, description="training scans to render")
+    scans_per_building: int = Field(4, ge=1)
+    shifted_scans: int = Field(96, ge=4, description="validation scans of building styles that training never sees")
+    max_points: int = Field(6500, ge=500, description="voxel points of a training scan")
+
+
+class SimulatedTrainingConfig(BaseModel):
+    """Everything that `xkd train-sim` needs."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    network: NetworkConfig = NetworkConfig()
+    geometry: GeometryConfig = GeometryConfig()
+    intensity: IntensityConfig = IntensityConfig(per_scan=True)
+    data: DataConfig = DataConfig()
+    augmentation: AugmentConfig = AugmentConfig()
+    engine: EngineConfig = EngineConfig()
+    drop_path: float = Field(0.05, ge=0, lt=1)
+    class_weight_power: float = Field(0.25, ge=0, le=1)
+    label_smoothing: float = Field(0.05, ge=0, lt=1)
+    structure_weight: float = Field(0.5, ge=0, description="of the loss over wall, floor, ceiling and everything else")
+
+
+def train_simulated(
+    config: SimulatedTrainingConfig, work: Path, out: Path, threads: int | None = None, real: tuple[Path, Path] | None = None
+) -> ModelCard:
+    """Render, train, validate, write the model folder.
+
+    Args:
+        config: Sizes, data, schedule.
+        work: Shards, checkpoint and log; reused when the command is given again.
+        out: Model folder; its last part is the model's name.
+        threads: Threads per training process; default what torch takes.
+        real: Recording and folder of its labels, scored beside the simulated scans; nothing is learnt from them.
+    Returns:
+        The card that was written.
+    Raises:
+        ConfigError: `work` was begun with another configuration.
+    """
+    if threads:
+        torch.set_num_threads(threads)
+    fabric = make_fabric(config.engine.precision)
+    fabric.launch()
+    if fabric.is_global_zero:
+        _claim(config, work)
+        _render(config, work)
+    fabric.barrier()
+    store = ShardStore(work / "train")
+    samples = LabelledSamples(store, config.geometry, config.intensity, config.augmentation, config.data.max_points, config.engine.seed)
+    weights = class_weights(count_labels(store, config.network.classes), config.class_weight_power)
+    loss = SupervisedLoss(weights, config.label_smoothing, INDOOR12_TO_STRUCT4[: len(INDOOR12)], config.structure_weight)
+    student = seeded_student(config.network, config.engine.seed, config.drop_path)
+    card = ModelCard(
+        name=out.name,
+        geometry=config.geometry,
+        intensity=config.intensity,
+        labels=INDOOR12,
+        network=config.network,
+        recipe={"method": "supervised by simulated truth", **config.model_dump(mode="json")},
+        sources=[f"{len(store)} scans of simulated buildings, xkd_ros.worlds.stream split train"],
+        licence="Apache-2.0; trained on simulated data only",
+    )
+    validation = None
+    if fabric.is_global_zero:
+        scans = load_labelled_bag(*real) if real else ()
+        validation = Validation(card, ShardStore(work / "shifted", config.data.shifted_scans), scans, threads)
+        console.print(f"training {count_parameters(student):,} weights on {len(store)} scans, {fabric.world_size} process(es)")
+
+    def evaluate(model: nn.Module, step: int) -> dict[str, Any]:
+        assert validation is not None and isinstance(model, Student)
+        facts = validation.quick(model)
+        save_student(model, card.model_copy(update={"metrics": {"step": step, **facts}}), work / "candidate")
+        console.print(f"step {step}: " + ", ".join(f"{name} {value}" for name, value in facts.items()))
+        return facts
+
+    with make_progress() as display:
+        task = display.add_task("training", total=config.engine.steps, note="", visible=fabric.is_global_zero)
+
+        def progress(facts: dict[str, float]) -> None:
+            note = f"loss {facts['loss']:.3f} lr {facts['lr']:.1e} {facts['samples_per_s']:.1f} scans/s"
+            display.update(task, completed=facts["step"], note=note)
+
+        averaged = fit(student, loss, samples, collate_labelled, config.engine, work, fabric, evaluate, progress)
+    if validation is not None:
+        assert isinstance(averaged, Student)
+        card = save_student(averaged, validation.complete(averaged, card), out)
+    fabric.barrier()
+    return card
+
+
+def _claim(config: SimulatedTrainingConfig, work: Path) -> None:
+    """Write the configuration into the work folder, or refuse a folder of another run."""
+    path, text = work / "config.json", config.model_dump_json(indent=1)
+    if path.is_file() and path.read_text() != text:
+        raise ConfigError(f"{path} belongs to a run with another configuration; choose another --work folder or delete it")
+    write_atomic(path, text)
+
+
+def _render(config: SimulatedTrainingConfig, work: Path) -> None:
+    data = config.data
+    for split, count in (("shifted", data.shifted_scans), ("train", data.scans)):
+        with make_progress() as display:
+            task = display.add_task(f"rendering {split} scans", total=count, note="")
+            update = partial(_show, display, task)
+            write_shards(
+                work / split,
+                0,
+                count,
+                data.scans_per_building,
+                split,
+                shard_size=_SHARD_SCANS,
+                processes=os.cpu_count() or 1,
+                progress=update,
+            )
+
+
+def _show(display: Progress, task: TaskID, done: int, total: int) -> None:
+    display.update(task, completed=done, total=total)

@@ -1,0 +1,83 @@
+"""`xkd validate`: one table of how good a model is, on simulated buildings it never saw and on really labelled scans."""
+
+from __future__ import annotations
+
+import json as json_module
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from xkd_ros.core.errors import ConfigError
+from xkd_ros.core.files import write_atomic
+from xkd_ros.core.labels import INDOOR12, INDOOR12_TO_STRUCT4, STRUCT4
+from xkd_ros.evaluate.validation import LabelledScan, Score, load_labelled_bag, score, score_variants
+from xkd_ros.pipeline.progress import console, make_progress
+from xkd_ros.runtime.segmenter import Segmenter
+from xkd_ros.worlds.simulated_rig import load_simulated_rig
+from xkd_ros.worlds.walkthrough import Walkthrough
+
+RIGS = ("ouster16", "vlp32")
+_WALK_S = 2.0
+_EVERY = 5
+
+
+def run_validation(model: Path, bag: Path | None, labels: Path | None, seeds: str, json: Path | None) -> None:
+    """Score and print.
+
+    Args:
+        model: Model folder.
+        bag, labels: Really labelled scans; see `load_labelled_bag`.
+        seeds: "first-last" building seeds, or "" for none.
+        json: File for the figures.
+    Raises:
+        ConfigError: seeds that are no range, or only one of bag and labels.
+        BagError, ModelError: named in one line.
+    """
+    if (bag is None) != (labels is None):
+        raise ConfigError("really labelled scans need both --bag and --labels")
+    segmenter = Segmenter.load(model)
+    results: dict[str, Score] = {}
+    if seeds:
+        simulated = _simulated(_range(seeds))
+        results.update({f"simulated, {rig}": score(segmenter.segment, scans) for rig, scans in simulated.items()})
+    if bag is not None and labels is not None:
+        real = load_labelled_bag(bag, labels)
+        results.update({f"real, {name}": result for name, result in score_variants(segmenter.segment, real).items()})
+    summaries: dict[str, Any] = {name: result.summary() for name, result in results.items()}
+    console.print(_table("four structural classes", STRUCT4.names, {name: rows["struct4"] for name, rows in summaries.items()}))
+    console.print(_table("twelve indoor classes", INDOOR12.names, {name: rows["indoor12"] for name, rows in summaries.items()}))
+    if json is not None:
+        facts = {"model": segmenter.card.name, "card": segmenter.card.hash, "backend": segmenter.backend_name, "scores": summaries}
+        write_atomic(json, json_module.dumps(facts, indent=1) + "\n")
+
+
+def _range(seeds: str) -> range:
+    first, _, last = seeds.partition("-")
+    if not first.isdigit() or not (last or first).isdigit():
+        raise ConfigError(f"--seeds '{seeds}' is no range; write for example 60-74")
+    return range(int(first), int(last or first) + 1)
+
+
+def _simulated(seeds: range) -> dict[str, list[LabelledScan]]:
+    """Walk both rigs through each building for two seconds and keep every fifth scan; only the lidar is simulated."""
+    scans: dict[str, list[LabelledScan]] = {rig: [] for rig in RIGS}
+    with make_progress() as display:
+        task = display.add_task("simulating validation buildings", total=len(seeds) * len(RIGS), note="")
+        for seed in seeds:
+            for rig in RIGS:
+                walk = Walkthrough(seed, load_simulated_rig(rig), _WALK_S, None)
+                for index in range(0, walk.scans, _EVERY):
+                    scan, truth = walk.scan(index, 0)
+                    scans[rig].append(LabelledScan(scan, truth, INDOOR12_TO_STRUCT4[truth]))
+                display.advance(task)
+    return scans
+
+
+def _table(title: str, names: tuple[str, ...], rows: dict[str, Any]) -> Table:
+    table = Table(title=f"{title}: IoU in percent")
+    for column in ("scans", "mIoU", *names):
+        table.add_column(column, justify="left" if column == "scans" else "right")
+    for name, row in rows.items():
+        table.add_row(name, *("-" if value is None else f"{value:.1f}" for value in (row["miou"], *row["iou"])))
+    return table
