@@ -16,6 +16,7 @@ import argparse
 import json
 from collections import deque
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import rclpy
@@ -86,8 +87,8 @@ class VoxelMap:
 class SemanticMapNode(Node):
     """Listens to labels and poses; `map` grows."""
 
-    def __init__(self, voxel_m: float, base_from_lidar: np.ndarray, use_odometry: bool) -> None:
-        super().__init__("semantic_map")
+    def __init__(self, voxel_m: float, base_from_lidar: np.ndarray, use_odometry: bool, **node_arguments: Any) -> None:
+        super().__init__("semantic_map", **node_arguments)
         self.map = VoxelMap(voxel_m)
         self.palette = np.full((256, 3), 64, np.uint8)
         self.scans = 0

@@ -24,8 +24,7 @@ SHORT_NAMES = ("segmenter", "synchronizer", "replayer")
 # Imported where used, with a way to go on without them: rosdep need not install them.
 OPTIONAL_ROS = {"vision_msgs"}
 # Needed at run time without being imported by us.
-SILENT_ROS = {"ros2launch"}
-KEY_OF_IMPORT = {"tf2_ros": "tf2_ros_py"}
+SILENT_ROS = {"ros2launch", "nav_msgs"}
 
 
 @pytest.fixture(scope="module")
@@ -97,11 +96,10 @@ def test_the_manifest_names_what_is_used(manifest):
     declared = {element.text or "" for element in manifest.iter("exec_depend")}
     ros = {key for key in declared if not key.startswith("python3-")} - SILENT_ROS
     sources = [path.read_text() for folder in ("xkd_ros/nodes", "launch") for path in (ROOT / folder).glob("*.py")]
-    imported = {KEY_OF_IMPORT.get(name, name) for source in sources for name in imported_packages(source)}
+    imported = {name for source in sources for name in imported_packages(source)}
     looks_like_ros = {name for name in imported if name.endswith(("_msgs", "_srvs", "_interfaces")) or name in ros}
     assert looks_like_ros - OPTIONAL_ROS <= ros, "imported but not in package.xml"
-    import_of_key = {key: name for name, key in KEY_OF_IMPORT.items()}
-    unused = {key for key in ros if not any(re.search(rf"\b{import_of_key.get(key, key)}\b", source) for source in sources)}
+    unused = {key for key in ros if not any(re.search(rf"\b{key}\b", source) for source in sources)}
     assert not unused, "in package.xml but never named in nodes or launch files"
 
 

@@ -41,7 +41,7 @@ def test_what_is_missing_and_what_to_do(tmp_path: Path, drive: Any, typestore: A
     report = inspect(drive.write_bag(tmp_path, "mcap", "no_tf", tf=False))
     assert not needs(report)["calibration"][0] and any("no transform from 'lidar' to 'camera_optical'" in note for note in report.notes)
     report = inspect(drive.write_bag(tmp_path, "mcap", "whole"), max_dt_ms=5)
-    assert needs(report)["pairs within 5 ms"] == (True, "2 of 5 scans with cam, |dt| p50 4.5 p95 4.9 ms -> ")
+    assert needs(report)["pairs within 5 ms"] == (True, "2 of 5 scans with cam, |dt| p50 4.5 p95 5.0 ms -> ")
     assert report.cameras[0].pairing_problem == "3 of 5 scans have no image (3 too far)"
     report = inspect(tmp_path / "whole", max_dt_ms=1)
     ok, text = needs(report)["pairs within 1 ms"]
@@ -98,17 +98,3 @@ def test_the_real_bags(real_data: Path) -> None:
     assert office.can_segment and not office.can_train and office.lidars[0].has_time and office.lidars[0].beams == 15
     workshop = inspect(real_data / "vlp16_workshop_fisheye")
     assert workshop.can_train and workshop.cameras[0].calibration == "equidistant, 99 deg wide" and workshop.lidars[0].point_step == 18
-
-
-def test_the_report_is_shown_whole(bags: dict[str, Path], tmp_path: Path, drive: Any) -> None:
-    console = pytest.importorskip("rich.console", reason="rich is not installed")
-    from xkd_ros.pipeline.inspection_view import render
-
-    for report, words in (
-        (inspect(bags["mcap"]), ["Segmentation: ready", "Training: ready", "/points", "plumb_bob", "5 of 5 scans paired"]),
-        (inspect(drive.write_bag(tmp_path, "mcap", info=False)), ["Training: not possible yet", "pass --rig", "no camera_info"]),
-    ):
-        output = console.Console(width=200, record=True, file=open("/dev/null", "w"))
-        output.print(render(report))
-        text = output.export_text()
-        assert all(word in text for word in words)

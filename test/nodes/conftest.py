@@ -47,6 +47,8 @@ LATCHED = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE, durabilit
 class Graph:
     """Nodes of one test in one executor that the test itself spins."""
 
+    types = CLOUD_TYPES
+
     def __init__(self) -> None:
         self.domain = next(_DOMAINS)
         self.context = Context()

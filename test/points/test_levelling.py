@@ -113,10 +113,10 @@ def test_upside_down_is_believed_only_on_clear_evidence(room):
     for x, y, half_x, half_y in ((10, 0, 0.1, 10), (-10, 0, 0.1, 10), (0, 10, 10, 0.1), (0, -10, 10, 0.1)):
         hall.add((x, y, 3.5), (half_x, half_y, 3.5))
     rng = np.random.default_rng(0)
-    for _ in range(90):  # things that stand about
+    for _ in range(150):  # things that stand about
         x, y = rng.uniform(-9, 9, 2)
         if np.hypot(x, y) > 1.5:
-            hall.add((x, y, 0.4), rng.uniform(0.1, 0.4, 3), rng.uniform(0, 3), rng.uniform(-0.6, 0.6))
+            hall.add((x, y, 0.4), rng.uniform(0.1, 0.6, 3), rng.uniform(0, 3), rng.uniform(-0.6, 0.6))
     upright = hall.scan(1.0, tilted(5, 1.0), beams=64, half_angle_deg=40)
     assert estimate_levelling(upright).up[2] > 0.9
     flying = hall.scan(6.0, tilted(5, 1.0), beams=64, half_angle_deg=40)  # near the ceiling, which proves nothing
@@ -135,3 +135,22 @@ def test_the_order_of_the_points_does_not_matter(office):
 def test_the_same_scan_gives_the_same_answer(office):
     points = office().scan(1.2, tilted(9, 0.4), beams=64, columns=700)  # more than are used: thinned at random
     np.testing.assert_array_equal(estimate_levelling(points).rotation, estimate_levelling(points).rotation)
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(("bag", "tilt_deg"), [("ouster_classroom", (1, 14)), ("vlp16_workshop_fisheye", (6, 7.5))])
+def test_real_scans_are_levelled_as_recorded_and_leaning(real_data, bag, tilt_deg):
+    reader = pytest.importorskip("xkd_ros.bags.reader")
+    lean = tilted(10, 2.2)
+    with reader.Bag(real_data / bag) as recording:
+        scans = list(recording.scans(None))
+    assert len(scans) >= 5
+    for scan in scans:
+        upright, leaning = estimate_levelling(scan.points_m), estimate_levelling(scan.points_m @ lean.T.astype(np.float32))
+        assert upright.trusted and tilt_deg[0] < upright.tilt_deg < tilt_deg[1]
+        assert leaning.trusted and degrees_between(leaning.up, lean @ upright.up) < 1.0
+        # The floor, found in the levelled cloud by itself, is level.
+        levelled = scan.points_m @ upright.rotation.T
+        floor = np.abs(levelled[:, 2] - upright.floor_height_m) < 0.1
+        slope = np.linalg.lstsq(np.c_[levelled[floor, :2], np.ones(floor.sum())], levelled[floor, 2], rcond=None)[0][:2]
+        assert np.rad2deg(np.hypot(*slope)) < 0.6

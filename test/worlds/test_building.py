@@ -29,7 +29,7 @@ def test_arrays_are_consistent(buildings: list[Building]) -> None:
     for building in buildings:
         count = len(building.faces)
         assert building.vertices.dtype == np.float32 and np.isfinite(building.vertices).all()
-        assert building.faces.dtype == np.int32 and 0 <= building.faces.min() and building.faces.max() < len(building.vertices)
+        assert building.faces.dtype == np.int32 and building.faces.min() >= 0 and building.faces.max() < len(building.vertices)
         assert building.face_class.shape == building.face_material.shape == building.face_object.shape == (count,)
         assert set(np.unique(building.face_class)) <= {*range(12), 255}
         assert len(building.materials) == len(Slot) and building.face_material.max() < len(Slot)

@@ -20,7 +20,7 @@ from xkd_ros.worlds.patterns import FAMILIES, PATTERNS
 from xkd_ros.worlds.people import make_person
 from xkd_ros.worlds.raycaster import Raycaster
 from xkd_ros.worlds.shading import Shader
-from xkd_ros.worlds.textures import TextureAtlas
+from xkd_ros.worlds.textures import TextureAtlas, atlas_of
 
 CAMERA = Camera(160, 120, np.array([[95.0, 0, 80.2], [0, 95.0, 60.1], [0, 0, 1]]), "plumb_bob", np.array([-0.28, 0.07, 1e-3, -2e-4]))
 # Optical frame (x right, y down, z forward) of a camera that looks along +y of the world.
@@ -77,7 +77,7 @@ def room() -> Building:
 def test_families_share_no_picture() -> None:
     for name, (_, patterns) in PATTERNS.items():
         assert len(set(patterns)) == len(FAMILIES), name
-    atlases = [TextureAtlas(5, family) for family in FAMILIES]
+    atlases = [atlas_of(3, family) for family in FAMILIES]
     every = np.concatenate([a.mean_rgb for a in atlases])
     assert every.min() > 0.02 and every.max() < 1.1
     for kind, (_, motif) in MOTIFS.items():
@@ -91,7 +91,7 @@ def test_unknown_family_names_the_known_ones() -> None:
 
 
 def test_far_pixels_read_the_mean_of_a_picture() -> None:
-    atlas = TextureAtlas(2, "train")
+    atlas = atlas_of(3, "train")
     layer = np.arange(len(atlas.mean_rgb), dtype=np.int32)
     u = np.full(len(layer), 0.3, np.float32)
     seen = np.stack(atlas.look_up(layer, u, u, np.full(len(layer), 2.0, np.float32)), 1)
@@ -99,7 +99,7 @@ def test_far_pixels_read_the_mean_of_a_picture() -> None:
 
 
 def test_a_picture_stands_upright_and_is_not_mirrored_in_u() -> None:
-    atlas = TextureAtlas(2, "train")
+    atlas = atlas_of(3, "train")
     layer = np.full(2, atlas.layers["screen"][0], np.int32)
     dark = np.array(atlas.look_up(layer, np.array([0.01, 0.5], np.float32), np.array([0.5, 0.5], np.float32), np.zeros(2, np.float32)))
     assert dark[:, 0].max() < 0.1  # the bezel on the left edge

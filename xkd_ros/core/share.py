@@ -18,7 +18,7 @@ def share_folders() -> list[Path]:
         from ament_index_python.packages import get_package_share_directory
 
         folders.append(Path(get_package_share_directory(PACKAGE)))
-    except (ImportError, LookupError):  # no ROS here, or not installed in it
+    except (ImportError, LookupError, OSError):  # no ROS here, none sourced, or not installed in it
         pass
     folders.append(Path(sys.prefix) / "share" / PACKAGE)
     return [folder for folder in folders if folder.is_dir()]

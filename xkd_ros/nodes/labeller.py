@@ -45,6 +45,7 @@ class Labeller:
         self._online = OnlineIntensity(segmenter.card.intensity)
         self._mounting: tuple[Any, ...] = ()
         self._state: Levelling | None = None
+        self._levelled_s = 0.0
         self.configure(values)
 
     @classmethod
@@ -73,6 +74,7 @@ class Labeller:
         if mounting != self._mounting:
             self._mounting = mounting
             self._levelling = _make_levelling(*mounting)
+            self._state = None
 
     def label(self, cloud: PointCloud2) -> tuple[PointCloud2, Segmentation, dict[str, float]]:
         """Label one cloud.
@@ -86,10 +88,10 @@ class Labeller:
         begun = time.perf_counter()
         scan = decode_cloud(cloud)
         decoded = time.perf_counter()
-        self._state = self._levelling.update(scan.points_m)
+        levelling = self._level(scan)
         intensity = self._intensity(scan)
         prepared = time.perf_counter()
-        segmentation = self._segmenter.segment(scan.points_m, intensity, self._state.rotation)
+        segmentation = self._segmenter.segment(scan.points_m, intensity, levelling.rotation)
         segmented = time.perf_counter()
         parts = self._format.encode(cloud, segmentation, self._segmenter.card.labels.palette)
         labelled = parts.to_message(cloud.header, _TYPES)
@@ -103,6 +105,15 @@ class Labeller:
         named = sum(inner.get(stage, 0.0) for stage in ("preprocess", "inference"))
         stage_ms["postprocess"] = 1e3 * (encoded - prepared) - named if named else 1e3 * (encoded - segmented)
         return labelled, segmentation, stage_ms
+
+    def _level(self, scan: Scan) -> Levelling:
+        """Keep the last levelling for a while once it is trusted: a mounting changes slowly, and looking costs time."""
+        now = time.monotonic()
+        state = self._state
+        if state is None or not state.trusted or now - self._levelled_s >= self._values.levelling_period_s:
+            state = self._state = self._levelling.update(scan.points_m)
+            self._levelled_s = now
+        return state
 
     def _intensity(self, scan: Scan) -> np.ndarray | None:
         """Choose the intensities the network sees, and keep their statistics."""

@@ -9,6 +9,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
@@ -18,7 +19,7 @@ from rclpy.utilities import remove_ros_args
 from xkd_ros.core.errors import XkdError
 from xkd_ros.nodes.parameters import ParameterTable, did_you_mean
 
-_LEAVE_S = 1.8
+_SHUTDOWN_S = 0.8
 
 
 class _RosLogHandler(logging.Handler):
@@ -39,16 +40,18 @@ class _RosLogHandler(logging.Handler):
 
 
 def run_node(make_node: Callable[[], Node], table: ParameterTable, usage: str, arguments: Sequence[str] | None = None) -> int:
-    """Run one node until it is told to stop.
+    """Run one node until it is told to stop, then end the process.
+
+    The exit code is 0 after a normal end or a signal, 1 after an error that was printed as one line, 2 for wrong arguments.
 
     Args:
-        make_node: Builds the node; called after rclpy.init. The node may offer `close()`, and `finished`, a threading.Event
-            that ends the run, with exit code 1 when its `failed` is not empty.
+        make_node: Builds the node; called after rclpy.init. The node may offer `close()`, which finishes its work within a second or
+            says False, and `finished`, a threading.Event that ends the run, with exit code 1 when its `failed` is not empty.
         table: Its parameters, for --help and for strict reading.
         usage: What --help says above the parameters.
         arguments: Command line without the program name; None takes sys.argv.
     Returns:
-        Exit code: 0 after a normal end or a signal, 1 after an error that was printed as one line, 2 for wrong arguments.
+        The exit code where no node was started (--help, wrong arguments).
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     if "-h" in given or "--help" in given:
@@ -66,7 +69,7 @@ def run_node(make_node: Callable[[], Node], table: ParameterTable, usage: str, a
     return _run(make_node, table, given)
 
 
-def _run(make_node: Callable[[], Node], table: ParameterTable, given: list[str]) -> int:
+def _run(make_node: Callable[[], Node], table: ParameterTable, given: list[str]) -> NoReturn:
     node: Node | None = None
     code = 0
     try:
@@ -90,7 +93,6 @@ def _run(make_node: Callable[[], Node], table: ParameterTable, given: list[str])
             sys.stderr.write(f"error: {_without_source_lines(error)}\n")
             code = 2
     _leave(node, code)
-    return code
 
 
 def _without_source_lines(error: Exception) -> str:
@@ -106,24 +108,31 @@ def _spin(node: Node) -> None:
         executor.spin_once(timeout_sec=0.2)
 
 
-def _leave(node: Node | None, code: int) -> None:
-    """Close the node; end the process by force when a thread inside a library does not return in time."""
+def _leave(node: Node | None, code: int) -> NoReturn:
+    """Close the node and end the process.
+
+    The process ends without the interpreter's own clean-up: with torch and Fast DDS loaded that was seen to hang for half a minute on a
+    busy machine. What must be written is written by the node's `close`.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # launch sends it to the whole group, often twice
-    timer = threading.Timer(_LEAVE_S, lambda: _force(code))
-    timer.daemon = True
-    timer.start()
     try:
+        close: Callable[[], bool] | None = getattr(node, "close", None)
+        ended = close() if close is not None else True
+    except XkdError as error:
+        sys.stderr.write(f"error: {error}\n")
+        ended, code = True, 1
+    if ended:
+        watchdog = threading.Timer(_SHUTDOWN_S, _end, (code,))
+        watchdog.daemon = True
+        watchdog.start()
+        # Tells the other nodes at once that this one is gone, and gives its shared memory back.
         if node is not None:
-            close: Callable[[], bool] | None = getattr(node, "close", None)
-            if close is not None and not close():
-                _force(code)
             node.destroy_node()
-    finally:
         rclpy.try_shutdown()
-        timer.cancel()
+    _end(code)
 
 
-def _force(code: int) -> None:
+def _end(code: int) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

@@ -62,6 +62,11 @@ class SegmenterNode(LifecycleNode):
         self._loader.cancel()
         return ended and not self._loader.busy
 
+    def destroy_node(self) -> None:
+        """Destroy the node, and the state machine that rclpy leaves: it would keep the participant and its shared memory."""
+        super().destroy_node()
+        self._state_machine.destroy_when_not_in_use()
+
     # Lifecycle
 
     def _start_soon(self) -> None:

@@ -78,6 +78,13 @@ SEGMENTER = ParameterTable(
             " mounting alone, off leaves scans as they are.",
             choices=("auto", "fixed", "off"),
         ),
+        ParameterSpec(
+            "levelling_period_s",
+            0.25,
+            "Once levelled, look again after this time; each look costs 10 to 35 ms. 0 looks at every scan, for a lidar held in a hand.",
+            0,
+            3600,
+        ),
         ParameterSpec("roll_deg", 0.0, "Roll of the lidar on its base as mounted; needed beyond 35 degrees.", -180, 180),
         ParameterSpec("pitch_deg", 0.0, "Pitch of the lidar on its base as mounted, as roll_deg.", -180, 180),
         ParameterSpec(

@@ -11,6 +11,7 @@ import numpy as np
 
 from xkd_ros.bags.reader import Bag
 from xkd_ros.core.errors import XkdError
+from xkd_ros.core.rig import load_rig
 from xkd_ros.pipeline.graph import Graph
 from xkd_ros.pipeline.progress import make_progress
 
@@ -108,7 +109,10 @@ def run_live(
         graph.start("segmenter", settings, {"points": points_topic})
         if rig is not None:
             graph.start("synchronizer", {"rig": rig, "input_reliability": "reliable"})
-        wait_for = f"{points_topic}:{2 if rig is not None else 1}"
+        wait_for = f"{points_topic}:1"
+        if rig is not None:
+            images = [f"{camera.topic}:1" for camera in load_rig(rig).cameras]
+            wait_for = ",".join([f"{points_topic}:2", *images])
         play = {"bag": bag, "rate": rate, "reliability": "reliable", "wait_for": wait_for, "wait_timeout_s": _READY_S, "topics": topics}
         graph.start("replayer", {key: value for key, value in play.items() if value != ""})
         with make_progress() as display:
@@ -117,8 +121,8 @@ def run_live(
 
             def tick() -> None:
                 nonlocal done
-                done = len(list(labels.glob("*.npz"))) if keep_labels else done
-                display.update(task, completed=done, note="" if done else "starting the nodes")
+                done = len(list(labels.glob("*.npz")))
+                display.update(task, completed=done, note="" if done or not keep_labels else "starting the nodes")
 
             graph.wait("replayer", _READY_S + seconds + 60, tick)
             quiet = time.monotonic()

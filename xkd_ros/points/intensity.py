@@ -72,7 +72,7 @@ class OnlineIntensity:
         self._histogram = np.zeros((2, BINS))
         self._refresh_at = 0.0
         self._seen = 0.0
-        self._config = prior or IntensityConfig()
+        self._config = prior or IntensityConfig(std=1.0)
 
     @property
     def config(self) -> IntensityConfig:
@@ -117,7 +117,7 @@ def _histogram(values: np.ndarray) -> np.ndarray:
 def _config_from_histogram(histogram: np.ndarray) -> IntensityConfig:
     count, total = histogram[:, histogram[0] > 0]
     if len(count) == 0:
-        return IntensityConfig()
+        return IntensityConfig(std=1.0)
     values, weight = total / count, count / count.sum()
     cumulated = np.cumsum(weight)
     low, high = (

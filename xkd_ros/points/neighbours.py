@@ -99,6 +99,7 @@ class NeighbourGraph:
         active = np.flatnonzero(reach.take(best * stride) < squared * np.float32(4))
         query, squared, centre = query.take(active, axis=0), squared.take(active), best.take(active)
         position = centre * stride
+        left_over = []
         while len(active):
             tried = candidate.take(position)
             distance = self._squared(tried, query)
@@ -115,9 +116,12 @@ class NeighbourGraph:
                 centre, position = centre.take(rest), position.take(rest)
             used_up = candidate.take(position) < 0
             if used_up.any():
-                best[active[used_up]] = self.nearest(query[used_up, :3])
+                left_over.append(active[used_up])
                 active, query, squared = active[~used_up], query[~used_up], squared[~used_up]
                 centre, position = centre[~used_up], position[~used_up]
+        if left_over:
+            rest = np.concatenate(left_over)
+            best[rest] = self.nearest(queries_m[rest])
         return best
 
     def _squared(self, index: np.ndarray, query: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from xkd_ros.worlds.materials import Slot, make_materials
 from xkd_ros.worlds.mesh import MeshBuilder
 from xkd_ros.worlds.outside import build_outside
 from xkd_ros.worlds.people import Person, make_person
+from xkd_ros.worlds.relief import build_relief
 from xkd_ros.worlds.rooms import furnish
 from xkd_ros.worlds.shell import NORMALS, OUT_YAW, RoomShell, build_floor, build_walls, inside, make_shell, outline
 from xkd_ros.worlds.space import CELL_M, Space
@@ -49,11 +51,12 @@ def construct(seed: int, style: str = "auto") -> Building:
         if room.kind in ("toilet", "kitchen", "stairwell"):
             tastes = [int(Slot.WALL_C)] * 4
         build_walls(b, room, tastes, skirting)
+        build_relief(b, rng, room)
         build_floor(b, room, int(floors[int(rng.uniform() < 0.3)]))
         build_ceiling(b, rng, room)
         _under_windows(b, rng, room, space)
         _rugs(b, rng, room)
-        furnish(Furnisher(b, rng, room, space, people))
+        furnish(Furnisher(b, rng, room, space, people, 0.18 if shifted else 0.06))
     build_outside(b, rng, *low, *high)
     mesh = b.build()
     _stand_people(rng, space, people)
@@ -148,25 +151,28 @@ def _shafts(b: MeshBuilder, rng: np.random.Generator, room: RoomShell, space: Sp
 def _fixed_stairs(b: MeshBuilder, rng: np.random.Generator, room: RoomShell, space: Space) -> None:
     """Build the flights of a stairwell; elsewhere a few free steps now and then."""
     wide, deep = room.x1 - room.x0, room.y1 - room.y0
-    if room.kind == "stairwell" and min(wide, deep) > 1.9 and max(wide, deep) > 3.4:
-        room.cell.height_m = max(room.cell.height_m, float(rng.uniform(2.9, 6.5))) if room.cell.ceiling != "none" else room.cell.height_m
+    if room.kind == "stairwell" and wide > 1.9 and deep > 3.4:
+        if room.cell.ceiling != "none":
+            room.cell.height_m = max(room.height, float(rng.uniform(2.9, 6.5)))
         w, d = min(wide, float(rng.uniform(2.2, 3.4))), min(deep, float(rng.uniform(3.6, 5.2)))
-        x, y = room.x1 - w / 2, room.y1 - d / 2
+        well = stairs.plan_well(rng, w, d, room.height)
         down = rng.uniform() < 0.5 and not room.cell.cuts
-        landing = min(w / 2, 1.6)
-        if down:
-            steps = max(min(int((d - landing - 0.4) / 0.3), int(room.height / 2 / 0.185)), 3)
-            room.hole = (x, y + d / 2 - landing - steps * 0.25, room.x1, room.y1)
-        b.frame(x, y)
-        if space.fits(x, y, w - 0.1, d - 0.1, 0.0):
-            stairs.stairwell(b, np.random.default_rng(int(rng.integers(1 << 31))), w, d, room.height, bool(down))
-            space.take(x, y, w, d, 0.0)
-        else:
-            room.hole = None
+        # the upper right corner of the room may have a hole in the floor; else anywhere along the upper or, turned round, the lower wall
+        places = [(room.x1 - w / 2, room.y1 - d / 2, 0.0), (room.x0 + w / 2, room.y0 + d / 2, math.pi)]
+        for _ in range(6):
+            x, up = float(rng.uniform(room.x0 + w / 2, room.x1 - w / 2)), bool(rng.uniform() < 0.5)
+            places.append((x, room.y1 - d / 2 if up else room.y0 + d / 2, 0.0 if up else math.pi))
+        for number, (x, y, yaw) in enumerate(places):
+            if space.fits(x, y, w - 0.1, d - 0.1, 0.0):
+                b.frame(x, y, 0.0, yaw)
+                stairs.stairwell(b, rng, well, room.height, bool(down and number == 0))
+                space.take(x, y, w, d, 0.0)
+                if down and number == 0:
+                    room.hole = (x, y + well.start, room.x1, room.y1)
+                return
     elif room.area > 18 and rng.uniform() < 0.12:
         w, n = float(rng.uniform(1.0, 3.0)), int(rng.integers(2, 5))
-        f = Furnisher(b, rng, room, space, [])
-        f.free(w, n * 0.32, lambda q, r: stairs.few_steps(q, r, w, n), aligned=1.0)
+        Furnisher(b, rng, room, space, []).free(w, n * 0.32, partial(stairs.few_steps, width=w, steps=n), aligned=1.0)
 
 
 def _under_windows(b: MeshBuilder, rng: np.random.Generator, room: RoomShell, space: Space) -> None:

@@ -24,9 +24,13 @@ class Furnisher:
         room: The room.
         space: Free floor of the storey.
         people: Receives people who sit on the room's chairs.
+        variety: Standard deviation of how much a piece is stretched along each axis.
     """
 
-    def __init__(self, b: MeshBuilder, rng: np.random.Generator, room: RoomShell, space: Space, people: list[Person]) -> None:
+    def __init__(
+        self, b: MeshBuilder, rng: np.random.Generator, room: RoomShell, space: Space, people: list[Person], variety: float = 0.0
+    ) -> None:
+        self._variety = variety
         self.b, self.rng, self.room, self.space, self.people = b, rng, room, space, people
         self.density = room.density
 
@@ -42,13 +46,21 @@ class Furnisher:
         """Draw a number of things, scaled by the room's density."""
         return int(self.rng.poisson(max(mean * self.density * 1.6, 0.0)))
 
+    def _build(self, x: float, y: float, z: float, yaw: float, build: Build) -> None:
+        """Build a thing in a frame of its own, a little larger or smaller than drawn."""
+        if self._variety:
+            sx, sy, sz = np.clip(self.rng.normal(1.0, self._variety, 3), 0.7, 1.4).tolist()
+            self.b.stretch(sx, sy, sz)
+        self.b.frame(x, y, z, yaw)
+        build(self.b, self.rng)
+        self.b.stretch()
+
     def at(self, x: float, y: float, w: float, d: float, yaw: float, build: Build, gap: float = 0.0) -> bool:
         """Put a thing at a given place if it fits."""
         if not self.space.fits(x, y, w, d, yaw):
             return False
         self.space.take(x, y, w + gap, d + gap, yaw)
-        self.b.frame(x, y, 0, yaw)
-        build(self.b, self.rng)
+        self._build(x, y, 0, yaw, build)
         return True
 
     def along_wall(
@@ -71,8 +83,7 @@ class Furnisher:
             if self.space.fits(x, y, w, d, yaw):
                 self.space.take(x, y, w, d, yaw)
                 room.taken[edge].append((along - w / 2, along + w / 2, 0.0, h))
-                self.b.frame(x, y, 0, yaw)
-                build(self.b, self.rng)
+                self._build(x, y, 0, yaw, build)
                 return x, y, yaw
         return None
 
@@ -92,8 +103,7 @@ class Furnisher:
             )
             if self.space.fits(x, y, w + margin, d + margin, yaw):
                 self.space.take(x, y, w, d, yaw)
-                self.b.frame(x, y, 0, yaw)
-                build(self.b, self.rng)
+                self._build(x, y, 0, yaw, build)
                 return x, y, yaw
         return None
 
@@ -109,8 +119,7 @@ class Furnisher:
             along = self.uniform(low + w / 2, high - w / 2)
             if room.wall_free(edge, along - w / 2, along + w / 2, z0, z1):
                 room.taken[edge].append((along - w / 2, along + w / 2, z0, z1))
-                self.b.frame(*room.point(edge, along), 0, OUT_YAW[edge])
-                build(self.b, self.rng)
+                self._build(*room.point(edge, along), 0, OUT_YAW[edge], build)
                 return True
         return False
 
@@ -120,8 +129,7 @@ class Furnisher:
         if not self.space.fits(x, y, size * 0.5, size * 0.5, yaw):  # chairs are pushed under tables a little
             return False
         self.space.take(x, y, size, size, yaw)
-        self.b.frame(x, y, 0, yaw)
-        build(self.b, self.rng)
+        self._build(x, y, 0, yaw, build)
         if self.chance(occupied):
             self.people.append(make_person(self.rng, x, y, yaw + math.pi / 2, "sitting"))
         return True

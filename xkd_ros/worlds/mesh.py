@@ -98,24 +98,29 @@ class MeshBuilder:
     def __init__(self) -> None:
         self._rows: list[list[tuple[float, ...]]] = [[] for _ in _TEMPLATES]
         self._quads: list[tuple[float, ...]] = []
-        self._frames: list[tuple[float, float, float, float]] = [(0.0, 0.0, 0.0, 0.0)]
+        self._frames: list[tuple[float, ...]] = [(0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0)]
+        self._stretch = (1.0, 1.0, 1.0)
         self._object = 0
 
     def frame(self, x: float = 0.0, y: float = 0.0, z: float = 0.0, yaw: float = 0.0) -> int:
         """Start a new object whose parts are given in a frame at (x, y, z) turned by yaw; returns its id."""
-        self._frames.append((x, y, z, yaw))
+        self._frames.append((x, y, z, yaw, *self._stretch))
         self._object += 1
         return self._object
 
     def same_object(self, x: float = 0.0, y: float = 0.0, z: float = 0.0, yaw: float = 0.0) -> None:
         """Move the frame without starting a new object."""
-        self._frames.append((x, y, z, yaw))
+        self._frames.append((x, y, z, yaw, *self._stretch))
+
+    def stretch(self, x: float = 1.0, y: float = 1.0, z: float = 1.0) -> None:
+        """Stretch what is added in later frames along the axes of those frames."""
+        self._stretch = (x, y, z)
 
     def shift(self, x: float, y: float) -> None:
         """Move the current frame by (x, y) of its own axes, within the same object."""
-        x0, y0, z0, yaw = self._frames[-1]
+        x0, y0, z0, yaw = self._frames[-1][:4]
         c, s = math.cos(yaw), math.sin(yaw)
-        self._frames.append((x0 + c * x - s * y, y0 + s * x + c * y, z0, yaw))
+        self._frames.append((x0 + c * x - s * y, y0 + s * x + c * y, z0, yaw, *self._stretch))
 
     def box(
         self, x: float, y: float, z0: float, sx: float, sy: float, sz: float, cls: int, mat: int, yaw: float = 0.0, pitch: float = 0.0
@@ -207,7 +212,7 @@ class MeshBuilder:
 
 
 def _to_world(local: np.ndarray, frames: np.ndarray) -> np.ndarray:
-    """Apply one (x, y, z, yaw) frame per part: local (P, v, 3), frames (P, 4)."""
+    """Apply one frame (x, y, z, yaw, three stretches) per part: local (P, v, 3), frames (P, 7)."""
     cos, sin = np.cos(frames[:, 3])[:, None], np.sin(frames[:, 3])[:, None]
-    x, y = local[..., 0], local[..., 1]
-    return np.stack([cos * x - sin * y + frames[:, :1], sin * x + cos * y + frames[:, 1:2], local[..., 2] + frames[:, 2:3]], -1)
+    x, y, z = (local[..., axis] * frames[:, 4 + axis, None] for axis in range(3))
+    return np.stack([cos * x - sin * y + frames[:, :1], sin * x + cos * y + frames[:, 1:2], z + frames[:, 2:3]], -1)

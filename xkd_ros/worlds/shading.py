@@ -16,7 +16,7 @@ from xkd_ros.worlds.mesh import concatenate
 from xkd_ros.worlds.people import Person
 from xkd_ros.worlds.raycaster import Raycaster
 from xkd_ros.worlds.surfaces import GLASS, MIRROR, OUTDOORS, Decorator, SurfaceTable
-from xkd_ros.worlds.textures import TextureAtlas, family_index
+from xkd_ros.worlds.textures import atlas_of, family_index
 
 _SUN = np.array([0.5, 0.3, 0.81], np.float32)
 _DAYLIGHT = 4.5
@@ -51,7 +51,7 @@ class Shader:
 
     def __init__(self, building: Building, family: str, raycaster: Raycaster | None = None) -> None:
         self._raycaster = raycaster or Raycaster(building.mesh)
-        self._decorator = Decorator(building, TextureAtlas(building.seed, family), family_index(family))
+        self._decorator = Decorator(building, atlas_of(building.seed, family), family_index(family))
         self._atlas = self._decorator.atlas
         self._table = self._decorator.table(building.mesh)
         self._light = LightVolume(building, building.seed)

@@ -24,11 +24,11 @@ class Space:
         self.open = np.zeros_like(self.floor)  # furniture may be put here
 
     def _window(self, x0: float, y0: float, x1: float, y1: float) -> tuple[slice, slice]:
+        """Return rows and columns of the cells whose middle is inside; things that touch do not share cells."""
         ox, oy = self.origin
-        return (
-            slice(max(int((y0 - oy) / CELL_M), 0), max(int(math.ceil((y1 - oy) / CELL_M)), 0)),
-            slice(max(int((x0 - ox) / CELL_M), 0), max(int(math.ceil((x1 - ox) / CELL_M)), 0)),
-        )
+        rows = (max(round((y0 - oy) / CELL_M), 0), max(round((y1 - oy) / CELL_M), 0))
+        columns = (max(round((x0 - ox) / CELL_M), 0), max(round((x1 - ox) / CELL_M), 0))
+        return slice(*rows), slice(*columns)
 
     def add_room(self, x0: float, y0: float, x1: float, y1: float) -> None:
         """Open the floor of a room."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from xkd_ros.worlds.materials import Slot
@@ -93,44 +95,63 @@ def railing(b: MeshBuilder, rng: np.random.Generator, p: tuple[float, float, flo
         b.cylinder(x, y, z, 0.012 if gap < 0.5 else 0.022, h, STAIRS, Slot.RAILING)
 
 
-def stairwell(b: MeshBuilder, rng: np.random.Generator, w: float, d: float, height: float, down: bool) -> None:
-    """Add two opposite flights with a half landing in a w by d well; frame in its middle, entrance at -y.
+@dataclass(frozen=True)
+class Well:
+    """Sizes of a stairwell with two opposite flights and a half landing.
+
+    Attributes:
+        w: Across x, both flights together.
+        d: Along y.
+        rise: Height of a step.
+        tread: Depth of a step.
+        steps: Steps of a flight.
+        landing: Depth of the half landing at +y.
+    """
+
+    w: float
+    d: float
+    rise: float
+    tread: float
+    steps: int
+    landing: float
+
+    @property
+    def start(self) -> float:
+        """Where the flights begin along y, in the well's frame."""
+        return self.d / 2 - self.landing - self.steps * self.tread
+
+
+def plan_well(rng: np.random.Generator, w: float, d: float, height: float) -> Well:
+    """Draw the steps of a w by d well in a storey of a height."""
+    rise, tread, landing = float(rng.uniform(0.155, 0.185)), float(rng.uniform(0.25, 0.3)), min(w / 2, 1.6)
+    return Well(w, d, rise, tread, max(min(int((d - landing - 0.4) / tread), int(height / 2 / rise)), 3), landing)
+
+
+def stairwell(b: MeshBuilder, rng: np.random.Generator, well: Well, height: float, down: bool) -> None:
+    """Add two opposite flights with a half landing; frame in the well's middle, entrance at -y.
 
     Args:
         b: Builder in the well's frame.
         rng: Source of details.
-        w: Across x, both flights together.
-        d: Along y.
+        well: Sizes.
         height: Storey height.
-        down: The second flight goes down through a hole that the caller left in the floor.
+        down: The second flight goes down through a hole that the caller left in the floor, else on upwards.
     """
-    rise, tread = float(rng.uniform(0.155, 0.185)), float(rng.uniform(0.25, 0.3))
-    landing = min(w / 2, 1.6)
-    steps = max(min(int((d - landing - 0.4) / tread), int(height / 2 / rise)), 3)
-    start = d / 2 - landing - steps * tread
-    half = w / 2 - 0.06
+    w, rise, tread, steps, start = well.w, well.rise, well.tread, well.steps, well.start
+    inner, back, half = well.d / 2 - well.landing, well.d / 2, w / 2 - 0.06
     closed = rng.uniform() < 0.6
     flight(b, rng, half, steps, rise, tread, closed, (True, True), 0.0, start, -w / 4)
-    middle = steps * rise
-    b.box(0, d / 2 - landing / 2, middle - 0.2, w, landing, 0.2, STAIRS, Slot.STAIR)
+    middle, deep = steps * rise, -steps * rise - 0.2
+    b.box(0, (inner + back) / 2, middle - 0.2, w, well.landing, 0.2, STAIRS, Slot.STAIR)
     if down:
         flight(b, rng, half, steps, -rise, tread, True, (True, True), 0.0, start, w / 4)
-        b.quad(
-            (0, start, 0),
-            (0, d / 2 - landing, 0),
-            (0, d / 2 - landing, -steps * rise - 0.2),
-            (0, start, -steps * rise - 0.2),
-            WALL,
-            Slot.WALL,
-        )
-        b.quad(
-            (w / 2, start, 0), (w / 2, d / 2, 0), (w / 2, d / 2, -steps * rise - 0.2), (w / 2, start, -steps * rise - 0.2), WALL, Slot.WALL
-        )
-        b.quad((0, d / 2, 0), (w / 2, d / 2, 0), (w / 2, d / 2, -steps * rise - 0.2), (0, d / 2, -steps * rise - 0.2), WALL, Slot.WALL)
-        b.box(w / 4, d / 2 - landing / 2, -steps * rise - 0.2, w / 2, landing, 0.2, STAIRS, Slot.STAIR)
+        b.quad((0, start, 0), (0, inner, 0), (0, inner, deep), (0, start, deep), WALL, Slot.WALL)
+        b.quad((w / 2, start, 0), (w / 2, back, 0), (w / 2, back, deep), (w / 2, start, deep), WALL, Slot.WALL)
+        b.quad((0, back, 0), (w / 2, back, 0), (w / 2, back, deep), (0, back, deep), WALL, Slot.WALL)
+        b.box(w / 4, (inner + back) / 2, deep, w / 2, well.landing, 0.2, STAIRS, Slot.STAIR)
     else:
-        back = min(steps, max(int((height - middle) / rise), 1))
-        flight(b, rng, half, back, rise, tread, closed, (True, True), middle, d / 2 - landing, w / 4, -1)
+        more = min(steps, max(int((height - middle) / rise), 1))
+        flight(b, rng, half, more, rise, tread, closed, (True, True), middle, inner, w / 4, -1)
 
 
 def straight_stair(b: MeshBuilder, rng: np.random.Generator, width: float, length: float, height: float) -> None:

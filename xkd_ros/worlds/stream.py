@@ -60,7 +60,7 @@ def sample_scan(
     Returns:
         points_m (N, 3) float32 in the sensor frame as mounted (tilted), intensity (N,) float32 in the sensor's unit, labels (N,) uint8
         (indoor-12, 255 unknown), and meta: rotation (3, 3) levelled_from_lidar, floor_height_m (floor plane in the levelled frame), sensor,
-        building_seed, style, room, mount.
+        building_seed, style, mount, people.
     """
     building, caster = _world(_FIRST_BUILDING[split] + seed // scans_per_building, "shifted" if split == "shifted" else "auto")
     rng = np.random.default_rng([seed, _FIRST_BUILDING[split] % 1_000_003, 5])
@@ -82,8 +82,7 @@ def sample_scan(
         )
         if np.count_nonzero(labels < 12) > 800:
             break
-    if scan.intensity is None:
-        raise AssertionError("LidarModel.scan always reports intensity")
+    intensity = np.zeros(len(scan), np.float32) if scan.intensity is None else scan.intensity
     meta = {
         "rotation": mount.tilt,
         "floor_height_m": -float(mount.position[2]),
@@ -93,7 +92,7 @@ def sample_scan(
         "mount": mount.kind,
         "people": len(people),
     }
-    return scan.points_m, scan.intensity, labels, meta
+    return scan.points_m, intensity, labels, meta
 
 
 def _tilted(carrier: Mesh, tilt: np.ndarray) -> Mesh:

@@ -5,6 +5,8 @@ Comes in: a seed and a texture family. Goes out: a `TextureAtlas`, read by `surf
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 from xkd_ros.core.errors import ConfigError
@@ -78,6 +80,12 @@ class TextureAtlas:
         packed = self._texels[index]
         scale = np.float32(1.15 / 1023)
         return tuple((packed >> s & 1023).astype(np.float32) * scale for s in (0, 10, 20))
+
+
+@lru_cache(maxsize=3)
+def atlas_of(seed: int, family: str) -> TextureAtlas:
+    """Return the atlas of a building, drawn once for all its cameras; it is never changed."""
+    return TextureAtlas(seed, family)
 
 
 def _pack(pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

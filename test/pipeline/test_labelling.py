@@ -1,0 +1,76 @@
+"""Labelling offline: nothing of the original is lost, every readable cloud gets its labels, the rest is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from xkd_ros.bags.reader import Bag
+from xkd_ros.bags.writer import BagWriter
+from xkd_ros.core.errors import BagError, ModelError
+from xkd_ros.msgs.build import make_cloud
+from xkd_ros.msgs.layout import CloudLayout
+from xkd_ros.pipeline.labelling import OUTPUT_TOPIC, label_bag
+from xkd_ros.runtime.segmenter import Segmenter
+
+from .conftest import STAMP_NS, room
+
+
+def test_copies_everything_and_adds_labels(small_bag: Path, tiny_model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "labelled.mcap"
+    label_bag(small_bag, out, tiny_model, pictures=tmp_path / "pictures", backend="torch", threads=1)
+    with Bag(small_bag) as before, Bag(out) as after:
+        originals = [(r.topic, r.stamp_ns, bytes(r.raw)) for r in before.records()]
+        kept = [(r.topic, r.stamp_ns, bytes(r.raw)) for r in after.records() if r.topic != OUTPUT_TOPIC]
+        assert originals == kept
+        clouds = [message for _, _, message in after.messages([OUTPUT_TOPIC])]
+    assert len(clouds) == 3 and len(list((tmp_path / "pictures").glob("*.png"))) == 3
+    layout = CloudLayout.read(clouds[1])
+    labels = np.asarray(layout.values(layout.find("label"))).ravel()
+    scan = room(1)
+    expected = Segmenter.load(tiny_model, "torch", threads=1).segment(scan.points_m, scan.intensity)
+    assert np.array_equal(labels, expected.labels)
+    assert (labels[::100] == 255).all() and (labels[1::100] == 255).all() and (labels != 255).sum() == 3000 - 60
+
+
+def test_an_unreadable_cloud_is_named_and_the_rest_labelled(
+    small_bag: Path, tiny_model: Path, tmp_path: Path, typestore: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = make_cloud(room(9), typestore.types)
+    broken.point_step = 3
+    with Bag(small_bag) as bag, BagWriter(tmp_path / "mixed") as writer:
+        for record in bag.records():
+            writer.copy(record)
+        writer.write("/points", broken, STAMP_NS + 10**9)
+    label_bag(tmp_path / "mixed", tmp_path / "out", tiny_model, backend="torch", threads=1)
+    with Bag(tmp_path / "out") as after:
+        assert after.topics[OUTPUT_TOPIC].count == 3 and after.topics["/points"].count == 4
+    assert "1 clouds of /points not labelled" in " ".join(capsys.readouterr().out.split())
+
+
+def test_folder_of_clouds(tiny_model: Path, tmp_path: Path) -> None:
+    points = room(0).points_m[2:50]
+    lines = ["ply", "format ascii 1.0", f"element vertex {len(points)}", *(f"property float {a}" for a in "xyz"), "end_header"]
+    folder = tmp_path / "clouds"
+    folder.mkdir()
+    (folder / "000.ply").write_text("\n".join([*lines, *(" ".join(map(str, point)) for point in points)]) + "\n")
+    label_bag(folder, tmp_path / "out", tiny_model, backend="torch", threads=1)
+    with Bag(tmp_path / "out") as after:
+        assert after.topics[OUTPUT_TOPIC].count == 1
+
+
+def test_what_was_labelled_is_not_labelled_again(small_bag: Path, tiny_model: Path, tmp_path: Path) -> None:
+    label_bag(small_bag, tmp_path / "once", tiny_model, backend="torch", threads=1)
+    with pytest.raises(BagError, match="already has"):
+        label_bag(tmp_path / "once", tmp_path / "twice", tiny_model, backend="torch", threads=1)
+    assert not (tmp_path / "twice").exists()
+
+
+def test_missing_model_and_topic(small_bag: Path, tiny_model: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="does not exist"):
+        label_bag(small_bag, tmp_path / "out", tmp_path / "nowhere")
+    with pytest.raises(BagError, match="/points"):
+        label_bag(small_bag, tmp_path / "out", tiny_model, topic="/poinst", backend="torch")

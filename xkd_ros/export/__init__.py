@@ -1,0 +1,1 @@
+"""Checkpoints to ONNX graphs that were compared with torch before they were written."""

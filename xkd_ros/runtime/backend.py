@@ -1,0 +1,29 @@
+"""What a backend is: the network on one preprocessed scan, however it is computed. One file per way of computing it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+
+from xkd_ros.core.types import NetInput
+
+
+class Backend(Protocol):
+    """Runs the network on one scan at a time; not for several threads at once."""
+
+    name: str
+
+    def infer(self, net_input: NetInput) -> np.ndarray:
+        """Return (N, C) float32 logits of the N >= 1 points of a scan."""
+        ...
+
+
+def agreement(logits: list[np.ndarray], reference: list[np.ndarray]) -> float:
+    """Share of points, over all scans, whose label is the reference's.
+
+    Args:
+        logits, reference: (N, C) each, the same scans in the same order.
+    """
+    same = [(ours.argmax(1) == theirs.argmax(1)) & np.isfinite(ours).all(1) for ours, theirs in zip(logits, reference)]
+    return float(np.concatenate(same).mean()) if same else 0.0
