@@ -83,6 +83,30 @@ def test_types_of_somebody_else_are_copied_with_their_definition(tmp_path: Path)
         writer.write_serialized("/thing", "my_msgs/msg/Thing", b"", 1)
 
 
+def test_own_types_of_a_ros_1_bag_are_carried_over(tmp_path: Path) -> None:
+    from rosbags.rosbag1 import Writer
+    from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+
+    store = get_typestore(Stores.ROS1_NOETIC)
+    store.register(get_types_from_msg("float32 value\n", "my_msgs/msg/Part"))
+    store.register(get_types_from_msg("std_msgs/Header header\ntime when\nPart[] parts\nstring Name\n", "my_msgs/msg/Thing"))
+    types = store.types
+    when = types["builtin_interfaces/msg/Time"](sec=5, nanosec=6)
+    header = types["std_msgs/msg/Header"](seq=1, stamp=when, frame_id="here")
+    thing = types["my_msgs/msg/Thing"](header=header, when=when, parts=[types["my_msgs/msg/Part"](value=1.5)], Name="seven")
+    with Writer(tmp_path / "theirs.bag") as theirs:
+        theirs.write(
+            theirs.add_connection("/thing", "my_msgs/msg/Thing", typestore=store), 5, store.serialize_ros1(thing, "my_msgs/msg/Thing")
+        )
+    with Bag(tmp_path / "theirs.bag") as bag, BagWriter(tmp_path / "ours.mcap") as writer:
+        for record in bag.records():
+            writer.copy(record)
+    with Bag(tmp_path / "ours.mcap") as bag:
+        copied = bag.first("/thing")
+    assert (copied.Name, copied.parts[0].value, copied.when.nanosec, copied.header.frame_id) == ("seven", 1.5, 6, "here")
+    assert not hasattr(copied.header, "seq")
+
+
 def test_a_bag_that_is_there_is_kept_unless_told_otherwise(tmp_path: Path, typestore: Any, drive: Any) -> None:
     for name in ("folder", "file.mcap"):
         path = tmp_path / name

@@ -50,7 +50,7 @@ def test_missing_card_and_folder(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="does not exist"):
         load_card(tmp_path / "nowhere")
     (tmp_path / "notes.txt").write_text("x")
-    with pytest.raises(ModelError, match="notes.txt"):
+    with pytest.raises(ModelError, match=r"notes\.txt"):
         load_card(tmp_path)
 
 
@@ -90,7 +90,7 @@ def test_extrinsic_that_is_no_rigid_transform(index: int) -> None:
     if index == 3:
         RigConfig.model_validate(broken)  # a translation may be anything
     else:
-        with pytest.raises(ValueError, match="rotation|rigid"):
+        with pytest.raises(ValueError, match=r"rotation|rigid"):
             RigConfig.model_validate(broken)
 
 

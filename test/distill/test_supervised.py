@@ -23,10 +23,13 @@ class _Rooms:
         return points, rng.random(4000).astype(np.float32), (points[:, 2] > 0.5).astype(np.uint8)
 
 
-STILL = AugmentConfig(**{name: 0 for name in AugmentConfig.model_fields})
+STILL = AugmentConfig(**dict.fromkeys(AugmentConfig.model_fields, 0))
 
 
-def _samples(augmentation: AugmentConfig = AugmentConfig(), max_points: int = 900, seed: int = 0) -> LabelledSamples:
+DEFAULT = AugmentConfig()
+
+
+def _samples(augmentation: AugmentConfig = DEFAULT, max_points: int = 900, seed: int = 0) -> LabelledSamples:
     return LabelledSamples(_Rooms(), GeometryConfig(), IntensityConfig(per_scan=True), augmentation, max_points, seed)
 
 

@@ -56,7 +56,9 @@ def test_full_keeps_every_byte_and_appends_aligned(
     message = plain_cloud(**layout).message()
     count = message.height * message.width
     format_ = LabelledCloudFormat(label_type=label_type, reuse_buffer=reuse)
-    format_.encode(message, make_segmentation(count, 1), PALETTE)  # a used buffer must not shine through
+    # A buffer that held a larger cloud of another layout must not shine through.
+    other = plain_cloud([("x", 0, 7), ("y", 4, 7), ("z", 8, 7)], [[{"x": 1.1, "y": 2.2, "z": -3.3}] * 60], 13).message()
+    format_.encode(other, make_segmentation(60), PALETTE)
     segmentation = make_segmentation(count)
     parts = format_.encode(message, segmentation, PALETTE)
     data = bytes(parts.data)

@@ -6,11 +6,13 @@ import json
 
 import numpy as np
 import pytest
+from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
+from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import PointCloud2
 from std_msgs.msg import Float32, String
 from std_srvs.srv import SetBool
@@ -269,3 +271,45 @@ def test_levelling_is_reported(graph, tiny_model, make_cloud_message):
     rows = report_of(reports)[2]
     assert rows["levelling"].startswith("auto") and "tilt" in rows["levelling"]
     assert rows["backend"].startswith("torch") and rows["model"] == "tiny"
+
+
+def test_backend_that_breaks_is_reported_and_the_node_lives(graph, tiny_model, make_cloud_message, monkeypatch):
+    node, points, labelled = start(graph, model=str(tiny_model))
+    reports = graph.listen(DiagnosticArray, "/diagnostics")
+
+    def break_down(*_):
+        raise RuntimeError("device lost\nand more")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(node._stream.labeller._segmenter, "segment", break_down)
+        points.publish(make_cloud_message())
+        graph.spin_until(lambda: node._stream.statistics.snapshot().failed == 1, "a failure")
+    graph.spin_until(lambda: bool(reports) and report_of(reports)[2]["clouds failed"] == "1", "the report")
+    level, message, _ = report_of(reports)
+    assert level == DiagnosticStatus.ERROR and message == "no cloud gets through: RuntimeError: device lost and more"
+    answer(graph, points, labelled, make_cloud_message())
+
+
+def test_diagnostics_go_on_without_a_simulated_clock(graph, tiny_model, make_cloud_message):
+    node = graph.make(SegmenterNode, ["-p", "use_sim_time:=true"], model=str(tiny_model), **FAST)
+    reports = graph.listen(DiagnosticArray, "/diagnostics")
+    points, labelled = connect(graph, node)
+    answer(graph, points, labelled, make_cloud_message(stamp=5 * 10**9))
+    graph.spin_until(lambda: bool(reports) and report_of(reports)[2]["clouds published"] == "1", "a report by wall time")
+    clock = graph.publisher(Clock, "/clock")
+    clock.publish(Clock(clock=Time(sec=5, nanosec=80_000_000)))
+    graph.spin_until(lambda: node.get_clock().now().nanoseconds == 5_080_000_000, "the simulated time")
+    answer(graph, points, labelled, make_cloud_message(stamp=5 * 10**9))
+    graph.spin_until(lambda: node._stream.statistics.snapshot().published == 2, "the counted answer")
+    assert node._stream.statistics.snapshot().from_stamp_ms[2] == pytest.approx(80, abs=60)
+
+
+def test_input_that_dies_is_reported(graph, tiny_model, make_cloud_message):
+    node, points, labelled = start(graph, model=str(tiny_model), stale_s=0.2)
+    reports = graph.listen(DiagnosticArray, "/diagnostics")
+    answer(graph, points, labelled, make_cloud_message())
+    graph.spin_until(lambda: bool(reports) and "input is dead" in report_of(reports)[1], "the dead input")
+    assert report_of(reports)[0] == DiagnosticStatus.ERROR
+    graph.probe.destroy_publisher(points)
+    graph.spin_until(lambda: "nobody publishes /points" in report_of(reports)[1], "the missing publisher")
+    assert node._stream.statistics.snapshot().published == 1

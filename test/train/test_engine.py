@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -94,14 +95,14 @@ def test_damaged_checkpoint_names_the_file(tmp_path: Path) -> None:
     _train(tmp_path)
     path = tmp_path / "last.pt"
     path.write_bytes(path.read_bytes()[:200])
-    with pytest.raises(ModelError, match="last.pt"):
+    with pytest.raises(ModelError, match=r"last\.pt"):
         _train(tmp_path)
 
 
 def test_learning_rate_rises_then_falls() -> None:
     rates = [learning_rate(step, CONFIG) for step in range(CONFIG.steps + 1)]
     assert rates[0] == pytest.approx(CONFIG.lr / 2) and rates[1] == pytest.approx(CONFIG.lr)
-    assert all(a > b for a, b in zip(rates[2:], rates[3:])) and rates[-1] == pytest.approx(CONFIG.min_lr)
+    assert all(a > b for a, b in pairwise(rates[2:])) and rates[-1] == pytest.approx(CONFIG.min_lr)
 
 
 _WORKER = """

@@ -23,9 +23,8 @@ def test_scans_are_plausible_and_cover_the_classes() -> None:
     histogram, tilts, sensors = np.zeros(256, int), [], set()
     for seed in range(0, 96, 4):
         points, intensity, labels, meta = sample_scan(seed)
-        assert (
-            points.dtype == np.float32 and points.shape == (len(labels), 3) and intensity.shape == labels.shape and labels.dtype == np.uint8
-        )
+        assert points.dtype == np.float32 and points.shape == (len(labels), 3)
+        assert intensity.shape == labels.shape and labels.dtype == np.uint8
         assert np.isfinite(points).all() and np.isfinite(intensity).all() and len(points) > 800
         assert np.allclose(meta["rotation"] @ meta["rotation"].T, np.eye(3), atol=1e-9)
         histogram += np.bincount(labels, minlength=256)

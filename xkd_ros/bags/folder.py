@@ -14,6 +14,7 @@ from xkd_ros.bags.columns import Columns, scan_of
 from xkd_ros.bags.pcd import read_pcd
 from xkd_ros.bags.ply import read_ply
 from xkd_ros.bags.reader import Bag, Record
+from xkd_ros.bags.ros2_form import jazzy
 from xkd_ros.bags.topics import POINT_CLOUD, TopicInfo
 from xkd_ros.core.errors import BagError, require
 from xkd_ros.core.types import Scan
@@ -62,10 +63,10 @@ class ScanFolder:
         """Message classes of ROS 2 Jazzy."""
         if self._store is None:
             require("rosbags", "making messages", "pip install rosbags")
-            from rosbags.typesys import Stores, get_typestore
-
-            self._store = get_typestore(Stores.ROS2_JAZZY)
+            self._store = jazzy()
         return self._store
+
+    ros2_typestore = typestore
 
     @property
     def start_ns(self) -> int:

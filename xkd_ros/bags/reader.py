@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
+from xkd_ros.bags.ros2_form import jazzy, ros2_definitions
 from xkd_ros.bags.topics import IMAGES, POINT_CLOUD, UNDECODED_LIDARS, TopicInfo, qos_of
 from xkd_ros.core.errors import BagError, XkdError, require
 from xkd_ros.core.types import CameraImage, Scan
@@ -66,13 +67,13 @@ class Bag:
         self.path = _find(Path(path))
         self.topics: dict[str, TopicInfo] = {}
         self._reader: AnyReader | None = None
+        self._ros2: Typestore | None = None
 
     def __enter__(self) -> Bag:
         from rosbags.highlevel import AnyReader
-        from rosbags.typesys import Stores, get_typestore
 
         try:
-            reader = AnyReader([self.path], default_typestore=get_typestore(Stores.ROS2_JAZZY))
+            reader = AnyReader([self.path], default_typestore=jazzy())
             reader.open()
         except Exception as error:  # a damaged file makes its parser fail in every way there is
             raise BagError(f"{self.path} cannot be opened: {_reason(error)}") from error
@@ -96,6 +97,15 @@ class Bag:
     def typestore(self) -> Typestore:
         """Message classes of this bag."""
         return self._open().typestore
+
+    @property
+    def ros2_typestore(self) -> Typestore:
+        """Definitions of this bag's types as ROS 2 has them; its own unless it is a ROS 1 bag."""
+        if not self.is_ros1:
+            return self.typestore
+        if self._ros2 is None:
+            self._ros2 = ros2_definitions(self.typestore, {info.type for info in self.topics.values()})
+        return self._ros2
 
     @property
     def start_ns(self) -> int:

@@ -1,16 +1,16 @@
-"""Records as ROS 2 sees them: bytes in CDR, ready to be published as they are."""
+"""Records as ROS 2 sees them: bytes in CDR, ready to be published or written as they are."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import cache
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
-from xkd_ros.bags.reader import Record
 from xkd_ros.core.errors import BagError
 
 if TYPE_CHECKING:
     from rosbags.typesys.store import Typestore
+
+    from xkd_ros.bags.reader import Record
 
 
 def ros2_type(record_type: str) -> str:
@@ -30,7 +30,7 @@ def ros2_bytes(record: Record) -> bytes:
         return bytes(record.raw)
     from rosbags.convert.converter import migrate_message
 
-    kind, store = ros2_type(record.type), _jazzy()
+    kind, store = ros2_type(record.type), record.bag.ros2_typestore
     if kind not in store.fielddefs:
         raise BagError(f"topic {record.topic} is {record.type}, a ROS 1 type without definition in ROS 2; leave it out")
     message = migrate_message(record.bag.typestore, store, record.type, kind, {}, record.message())
@@ -39,11 +39,32 @@ def ros2_bytes(record: Record) -> bytes:
 
 def ros2_types() -> Mapping[str, Any]:
     """Map ROS 2 type names to message classes that `BagWriter.write` takes; also types that ROS lacks on this machine."""
-    return _jazzy().types
+    return jazzy().types
 
 
-@cache
-def _jazzy() -> Typestore:
+def ros2_definitions(ros1: Typestore, type_names: Collection[str]) -> Typestore:
+    """Define the types of a ROS 1 bag in ROS 2: standard ones as Jazzy does, others as the bag does.
+
+    Args:
+        ros1: Definitions of the bag.
+        type_names: Its types. One that cannot be translated is left out.
+    """
+    from rosbags.typesys import TypesysError, get_types_from_msg
+
+    store = jazzy()
+    for name in map(ros2_type, type_names):
+        if name in store.fielddefs:
+            continue
+        try:
+            added = get_types_from_msg(ros1.generate_msgdef(name, ros_version=2)[0], name)
+            store.register({kind: fields for kind, fields in added.items() if kind not in store.fielddefs})
+        except (TypesysError, KeyError):
+            continue
+    return store
+
+
+def jazzy() -> Typestore:
+    """Return a fresh typestore of ROS 2 Jazzy."""
     from rosbags.typesys import Stores, get_typestore
 
     return get_typestore(Stores.ROS2_JAZZY)

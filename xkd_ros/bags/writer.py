@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from xkd_ros.bags.reader import Record
-from xkd_ros.bags.ros2_form import ros2_bytes, ros2_type
+from xkd_ros.bags.ros2_form import jazzy, ros2_bytes, ros2_type
 from xkd_ros.bags.topics import RecordedQos
 from xkd_ros.core.errors import BagError, ConfigError, XkdError, require
 from xkd_ros.core.files import atomic_path
@@ -54,8 +54,6 @@ class BagWriter:
             ConfigError: unknown storage, or one that contradicts the ending of the path.
         """
         require("rosbags", "writing bags", "pip install rosbags")
-        from rosbags.typesys import Stores, get_typestore
-
         self.path = Path(path)
         named = _SUFFIXES.get(self.path.suffix)
         if storage is not None and storage not in get_args(Storage):
@@ -66,7 +64,7 @@ class BagWriter:
             raise BagError(f"{self.path} exists already; choose another name, remove it, or allow overwriting")
         self.storage: Storage = storage or named or "mcap"
         self._single_file = named is not None
-        self._typestore = typestore or get_typestore(Stores.ROS2_JAZZY)
+        self._typestore = typestore or jazzy()
         self._stack = ExitStack()
         self._writer: Writer | None = None
         self._connections: dict[str, Connection] = {}
@@ -166,8 +164,8 @@ class BagWriter:
             BagError: as for `write`; a ROS 1 type that has no ROS 2 form.
         """
         qos = record.bag.topics[record.topic].qos
-        definitions = None if record.bag.is_ros1 else record.bag.typestore
-        self.write_serialized(topic or record.topic, ros2_type(record.type), ros2_bytes(record), record.stamp_ns, qos, definitions)
+        kind = ros2_type(record.type)
+        self.write_serialized(topic or record.topic, kind, ros2_bytes(record), record.stamp_ns, qos, record.bag.ros2_typestore)
 
     def _connect(self, topic: str, type_name: str, qos: RecordedQos | None, typestore: Typestore) -> Connection:
         assert self._writer is not None

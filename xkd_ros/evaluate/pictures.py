@@ -51,7 +51,7 @@ def draw_scan(path: str | Path, points_m: np.ndarray, columns: Mapping[str, np.n
         # From above the ceiling hides everything, so it is lifted off.
         open_top = (chosen != _CEILING_ID) if label_set.names[_CEILING_ID : _CEILING_ID + 1] == ("ceiling",) else np.ones(len(chosen), bool)
         order = np.argsort(points[open_top, 2])
-        _dots(above, *points[open_top][order, :2].T, chosen[open_top][order], label_set, 1.5)
+        _dots(above, points[open_top][order, 0], points[open_top][order, 1], chosen[open_top][order], label_set, 1.5)
         above.plot(0, 0, "+", color="white")
         above.set(title="from above, without ceiling (m)", xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
         _dots(side, points[:, 0], points[:, 2], chosen, label_set, 1.0)
@@ -100,7 +100,7 @@ def draw_overlay(
         axis.axis("off")
     axes[0, 0].set_title("camera", color="white")
     for axis, (name, labels) in zip(axes[0, 1:], columns.items()):
-        _dots(axis, *uv_px.T, labels, label_set, 7.0)
+        _dots(axis, uv_px[:, 0], uv_px[:, 1], labels, label_set, 7.0)
         axis.set_title(name, color="white")
     figure.legend(
         handles=_legend(label_set, columns),

@@ -48,7 +48,7 @@ def load_labelled_bag(bag: str | Path, labels: str | Path) -> list[LabelledScan]
             if path is None:
                 continue
             with np.load(path, allow_pickle=False) as arrays:
-                indoor12 = arrays["indoor12"] if "indoor12" in arrays else None
+                indoor12 = arrays.get("indoor12")
                 truth = LabelledScan(scan, indoor12, arrays["struct4"] if "struct4" in arrays else INDOOR12_TO_STRUCT4[indoor12])
             if len(truth.struct4) != len(scan):
                 raise BagError(

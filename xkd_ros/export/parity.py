@@ -41,7 +41,8 @@ class Parity:
         return self.max_difference <= MAX_DIFFERENCE and self.flips == 0
 
     def __str__(self) -> str:
-        return f"max logit difference {self.max_difference:.1e} (their spread {self.scale:.2g}), {self.flips} of {self.points} labels flipped"
+        difference = f"max logit difference {self.max_difference:.1e} (their spread {self.scale:.2g})"
+        return f"{difference}, {self.flips} of {self.points} labels flipped"
 
 
 def check_inputs(card: ModelCard) -> list[NetInput]:

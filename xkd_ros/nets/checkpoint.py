@@ -133,7 +133,10 @@ def load_foreign(path: str | Path, network: NetworkConfig | None = None) -> Stud
             raise ModelError(f"{path} holds a {_describe(found)}, expected a {_describe(network)}")
     student = Student(found)
     own = student.state_dict()
-    state = {key: value.reshape(own[key].shape) if key in own and value.numel() == own[key].numel() else value for key, value in state.items()}
+    # Their 1x1 convolutions are our linear layers: the same numbers in another shape.
+    for key in own.keys() & state.keys():
+        if state[key].numel() == own[key].numel():
+            state[key] = state[key].reshape(own[key].shape)
     for key in ("head.weight", "head.bias"):
         state.setdefault(key, own[key])
     load_state(student, state, str(path))

@@ -14,7 +14,11 @@ from torch import Tensor, nn
 
 from xkd_ros.core.types import NetInput
 from xkd_ros.nets.student import Student
+from xkd_ros.nets.waffleiron import ChannelMix, SpatialMix
 from xkd_ros.points.cell_table import TAPS, CellTable, make_cell_tables
+
+NORM_EPS = 1e-5
+"""Of torch's LayerNorm, which the blocks use with its defaults."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,13 +83,13 @@ def fold(student: Student) -> FoldedWeights:
     """
     embedding = student.backbone.embedding
     # The first norm cancels in the differences but for its scale.
-    scale = embedding.norm.weight * torch.rsqrt(embedding.norm.running_var + embedding.norm.eps)
-    shift = embedding.norm.bias - scale * embedding.norm.running_mean
+    scale, shift = _affine(embedding.norm)
     difference, difference_bias = embedding.folded()
     width = student.network.width
     merge_point, merge_near = embedding.merge.weight[:, :width], embedding.merge.weight[:, width:]
     blocks = []
     for spatial, channel in zip(student.backbone.spatial, student.backbone.channel):
+        assert isinstance(spatial, SpatialMix) and isinstance(channel, ChannelMix)
         cell_scale, cell_shift = _affine(spatial.norm)
         token_scale, token_shift = _affine(channel.norm)
         blocks.append(
@@ -93,9 +97,9 @@ def fold(student: Student) -> FoldedWeights:
                 cell_scale=cell_scale,
                 cell_shift=cell_shift,
                 conv1=spatial.conv1.weight.flatten(1).T.contiguous(),
-                conv1_bias=spatial.conv1.bias.detach().clone(),
+                conv1_bias=_bias(spatial.conv1).clone(),
                 conv2=(spatial.conv2.weight.flatten(1) * spatial.scale[:, None]).T.contiguous(),
-                conv2_bias=spatial.conv2.bias * spatial.scale,
+                conv2_bias=_bias(spatial.conv2) * spatial.scale,
                 linear1=channel.linear1.weight * token_scale,
                 linear1_bias=channel.linear1.weight @ token_shift + channel.linear1.bias,
                 linear2=channel.linear2.weight * channel.scale[:, None],
@@ -114,14 +118,20 @@ def fold(student: Student) -> FoldedWeights:
         head_bias=student.head.bias.detach().clone(),
         layer_norm=student.network.norm == "layer",
         activation=student.network.activation,
-        norm_eps=float(student.backbone.channel[0].norm.eps),
+        norm_eps=NORM_EPS,
     )
+
+
+def _bias(convolution: nn.Conv2d) -> Tensor:
+    assert convolution.bias is not None
+    return convolution.bias.detach()
 
 
 def _affine(norm: nn.Module) -> tuple[Tensor, Tensor]:
     """Scale and shift (C,) that a norm applies in evaluation mode, after standardising in the case of a layer norm."""
     if isinstance(norm, nn.LayerNorm):
         return norm.weight.detach().clone(), norm.bias.detach().clone()
+    assert isinstance(norm, nn.BatchNorm1d) and norm.running_mean is not None and norm.running_var is not None
     scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
     return scale, norm.bias - scale * norm.running_mean
 
@@ -145,7 +155,7 @@ class _Workspace:
         self._blocks: dict[str, Tensor] = {}
 
     def take(self, name: str, rows: int, columns: int, dtype: torch.dtype = torch.float32) -> Tensor:
-        """Return an uninitialised (rows, columns) tensor, the same memory for the same name."""
+        """Return an uninitialised (rows, columns) tensor, the same memory for the same name; a name keeps its dtype."""
         block = self._blocks.get(name)
         if block is None or block.numel() < rows * columns:
             block = torch.empty(rows * columns * 5 // 4, dtype=dtype)
@@ -193,9 +203,9 @@ class FoldedStudent:
         take = self._workspace.take
         # The first layer is linear in the difference, so it is applied per point and subtracted, not per neighbour.
         there = torch.mm(features, weights.neighbour1.T, out=take("tokens", *size))  # (N, C)
-        here = torch.sub(there, weights.neighbour1_bias, out=take("here", *size))
+        here = torch.sub(there, weights.neighbour1_bias, out=take("spare", *size))
         hidden = take("normalised", *size)
-        best, product = take("best", *size, dtype), take("product", *size, dtype)
+        best, product = take("best", *size, dtype), take("hidden", *size, dtype)
         narrow = hidden if dtype == torch.float32 else take("narrow", *size, dtype)
         for number, index in enumerate(neighbours.T.contiguous()):  # one neighbour of every point at a time: stays in cache
             torch.index_select(there, 0, index, out=hidden).sub_(here).relu_()
@@ -236,20 +246,20 @@ class FoldedStudent:
         torch.index_select(outside, 0, table.taps, out=taps)
         torch.sum(taps.view(table.occupied, TAPS, channels).mul_(block.conv2), 1, out=cells)
         cells.add_(block.conv2_bias)
-        tokens.add_(torch.index_select(cells, 0, table.cell, out=take("here", count, channels)))
+        tokens.add_(torch.index_select(cells, 0, table.cell, out=take("spare", count, channels)))
 
     def _mix_channels(self, tokens: Tensor, index: int) -> None:
         """Two linear layers on each token; adds to (N, C) `tokens` in place."""
+        count, channels = tokens.shape
+        take = self._workspace.take
         normalised = self._normalise(tokens)
+        if self.dtype != torch.float32:
+            normalised = take("narrow", count, channels, self.dtype).copy_(normalised)
+        hidden = take("hidden", count, channels, self.dtype)
+        torch.addmm(self._linear1_bias[index], normalised, self._linear1[index], out=hidden)
+        hidden = hidden.relu_() if self._relu else F.gelu(hidden)
         if self.dtype == torch.float32:
-            hidden = self._workspace.take("here", *tokens.shape)
-            torch.addmm(self._linear1_bias[index], normalised, self._linear1[index], out=hidden)
-            hidden = hidden.relu_() if self._relu else F.gelu(hidden)
             tokens.addmm_(hidden, self._linear2[index])
         else:
-            narrow = self._workspace.take("narrow", *tokens.shape, self.dtype).copy_(normalised)
-            hidden = self._workspace.take("best", *tokens.shape, self.dtype)
-            torch.addmm(self._linear1_bias[index], narrow, self._linear1[index], out=hidden)
-            hidden = hidden.relu_() if self._relu else F.gelu(hidden)
-            tokens.add_(torch.mm(hidden, self._linear2[index], out=narrow))
+            tokens.add_(torch.mm(hidden, self._linear2[index], out=take("narrow", count, channels, self.dtype)))
         tokens.add_(self.weights.blocks[index].linear2_bias)

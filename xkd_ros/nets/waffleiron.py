@@ -64,6 +64,12 @@ class MaskedBatchNorm(nn.BatchNorm1d):
         out[real] = super().forward(x[real])
         return out
 
+    def scale_and_shift(self) -> tuple[Tensor, Tensor]:
+        """Return scale and shift (C,) that evaluation mode applies."""
+        assert self.running_var is not None and self.running_mean is not None
+        scale = self.weight * torch.rsqrt(self.running_var + self.eps)
+        return scale, self.bias - scale * self.running_mean
+
 
 def make_norm(kind: str, channels: int) -> nn.Module:
     """Build "layer" or "batch" normalisation over the channels of (T, C)."""
@@ -125,12 +131,10 @@ class Embedding(nn.Module):
     def folded(self) -> tuple[Tensor, Tensor]:
         """Fold both batch norms around the first linear layer: (C, F) weight on differences and (C,) bias (METHODS 1.8)."""
         first, second = self.difference_norm, self.hidden_norm
-        first_scale = first.weight * torch.rsqrt(first.running_var + first.eps)
-        first_bias = first.bias - first_scale * first.running_mean
-        second_scale = second.weight * torch.rsqrt(second.running_var + second.eps)
+        first_scale, first_bias = first.scale_and_shift()
+        second_scale, second_bias = second.scale_and_shift()
         weight = second_scale.unsqueeze(1) * self.difference.weight * first_scale
-        bias = second_scale * (self.difference.weight @ first_bias - second.running_mean) + second.bias
-        return weight, bias
+        return weight, second_scale * (self.difference.weight @ first_bias) + second_bias
 
     def _neighbour_eval(self, x: Tensor, neighbours: Tensor) -> Tensor:
         weight, bias = self.folded()

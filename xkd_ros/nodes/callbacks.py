@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
+from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.node import Node
 
@@ -37,6 +38,11 @@ def guarded(node: Node, callback: Callable[..., Any], what: str) -> Callable[...
         return None
 
     return wrapper
+
+
+def every(node: Node, period_s: float, callback: Callable[[], None], what: str) -> None:
+    """Call something again and again, guarded. By wall time: with use_sim_time and no /clock a ROS timer never fires."""
+    node.create_timer(period_s, guarded(node, callback, what), clock=Clock(clock_type=ClockType.STEADY_TIME))
 
 
 def transition(method: Callable[..., TransitionCallbackReturn]) -> Callable[..., TransitionCallbackReturn]:

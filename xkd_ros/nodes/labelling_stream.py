@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rclpy.lifecycle import LifecycleNode
@@ -18,9 +18,11 @@ from xkd_ros.nodes.callbacks import guarded
 from xkd_ros.nodes.debug_topics import DebugTopics
 from xkd_ros.nodes.frame_statistics import FrameStatistics, SequenceGaps
 from xkd_ros.nodes.label_info import LabelInfoTopics
-from xkd_ros.nodes.labeller import Labeller
 from xkd_ros.nodes.qos import make_profile, publisher_events, subscription_events
 from xkd_ros.nodes.worker import KeepLatestWorker
+
+if TYPE_CHECKING:
+    from xkd_ros.nodes.labeller import Labeller
 
 _LOG_EVERY_S = 5.0
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 from xkd_ros.core.errors import ModelError, XkdError
-from xkd_ros.nodes.labeller import Labeller
 from xkd_ros.nodes.worker import set_niceness
+
+if TYPE_CHECKING:
+    from xkd_ros.nodes.labeller import Labeller
 
 _POLL_S = 0.1
 
@@ -68,6 +71,9 @@ def load_labeller(values: SimpleNamespace) -> tuple[Labeller | None, str]:
     """
     try:
         set_niceness(values.niceness)  # the threads a backend starts inherit it
+        # Imported here: scipy and the backends take seconds, during which the node already answers and can be stopped.
+        from xkd_ros.nodes.labeller import Labeller
+
         return Labeller.load(values), ""
     except XkdError as error:
         return None, str(error)

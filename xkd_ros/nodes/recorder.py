@@ -6,6 +6,7 @@ import json
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,7 @@ class Recorder(Node):
         self.create_subscription(DiagnosticArray, "/diagnostics", self._on_report, QoSProfile(depth=50))
         for stage in STAGES:
             topic = f"{values.segmenter}/debug/processing_time/{stage}_ms"
-            self.create_subscription(Float32, topic, lambda message, stage=stage: self._stage_ms[stage].append(message.data), 50)
+            self.create_subscription(Float32, topic, partial(self._on_time, stage), 50)
 
     def _on_cloud(self, message: PointCloud2) -> None:
         received = time.time_ns()
@@ -80,6 +81,9 @@ class Recorder(Node):
 
     def _on_pair(self, _: PointCloud2) -> None:
         self._pairs += 1
+
+    def _on_time(self, stage: str, message: Float32) -> None:
+        self._stage_ms[stage].append(message.data)
 
     def _on_report(self, message: DiagnosticArray) -> None:
         for status in message.status:

@@ -45,8 +45,8 @@ def run_node(make_node: Callable[[], Node], table: ParameterTable, usage: str, a
     The exit code is 0 after a normal end or a signal, 1 after an error that was printed as one line, 2 for wrong arguments.
 
     Args:
-        make_node: Builds the node; called after rclpy.init. The node may offer `close()`, which finishes its work within a second or
-            says False, and `finished`, a threading.Event that ends the run, with exit code 1 when its `failed` is not empty.
+        make_node: Builds the node; called after rclpy.init. The node may offer `close()`, which finishes its work within a second, and
+            `finished`, a threading.Event that ends the run, with exit code 1 when its `failed` is not empty.
         table: Its parameters, for --help and for strict reading.
         usage: What --help says above the parameters.
         arguments: Command line without the program name; None takes sys.argv.
@@ -117,18 +117,19 @@ def _leave(node: Node | None, code: int) -> NoReturn:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # launch sends it to the whole group, often twice
     try:
         close: Callable[[], bool] | None = getattr(node, "close", None)
-        ended = close() if close is not None else True
+        if close is not None:
+            close()
     except XkdError as error:
         sys.stderr.write(f"error: {error}\n")
-        ended, code = True, 1
-    if ended:
-        watchdog = threading.Timer(_SHUTDOWN_S, _end, (code,))
-        watchdog.daemon = True
-        watchdog.start()
-        # Tells the other nodes at once that this one is gone, and gives its shared memory back.
-        if node is not None:
-            node.destroy_node()
-        rclpy.try_shutdown()
+        code = 1
+    # A thread that is still inside a library must not keep the process; what it holds goes with it.
+    watchdog = threading.Timer(_SHUTDOWN_S, _end, (code,))
+    watchdog.daemon = True
+    watchdog.start()
+    # Tells the other nodes at once that this one is gone, and gives its shared memory back.
+    if node is not None:
+        node.destroy_node()
+    rclpy.try_shutdown()
     _end(code)
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
@@ -14,14 +15,16 @@ from std_srvs.srv import SetBool
 from xkd_ros.core.card import load_card
 from xkd_ros.core.errors import XkdError
 from xkd_ros.core.share import find_model
-from xkd_ros.nodes.callbacks import guarded, transition
+from xkd_ros.nodes.callbacks import every, guarded, transition
 from xkd_ros.nodes.diagnostics import DiagnosticsReport, SegmenterState
 from xkd_ros.nodes.frame_statistics import FrameStatistics
-from xkd_ros.nodes.labeller import Labeller
 from xkd_ros.nodes.labelling_stream import LabellingStream
 from xkd_ros.nodes.model_loader import ModelLoader, load_labeller_while
 from xkd_ros.nodes.running import run_node
 from xkd_ros.nodes.segmenter_parameters import SEGMENTER, USAGE
+
+if TYPE_CHECKING:
+    from xkd_ros.nodes.labeller import Labeller
 
 # A change of these loads the model again, beside the old one.
 _OF_THE_MODEL = ("model", "backend", "num_threads", "outside")
@@ -47,14 +50,17 @@ class SegmenterNode(LifecycleNode):
         self._note = ""
         self._reverting = False
         self._loader = ModelLoader(self._on_loaded)
+        self._results: deque[tuple[Labeller | None, SimpleNamespace, str]] = deque()
+        self._result_ready = self.create_guard_condition(guarded(self, self._on_result, "model not changed"))
         self._report = DiagnosticsReport(self)
-        self.create_timer(1.0, guarded(self, self._publish_diagnostics, "diagnostics"))
+        every(self, 1.0, self._publish_diagnostics, "diagnostics")
         self.create_service(SetBool, "~/set_enabled", self._on_set_enabled)
         self.add_on_set_parameters_callback(self._check_model)
         self.add_post_set_parameters_callback(guarded(self, self._on_parameters, "parameters"))
-        self._starter: Any = None
+        self._starting = False
+        self._preloaded: tuple[Labeller, SimpleNamespace] | None = None
         if self._loaded_from.autostart:
-            self._start_soon()
+            self._load_and_start()
 
     def close(self) -> bool:
         """Stop working; returns False when a thread is still inside a library."""
@@ -69,23 +75,30 @@ class SegmenterNode(LifecycleNode):
 
     # Lifecycle
 
-    def _start_soon(self) -> None:
-        """Configure and activate from the executor, where publishing and services are already served."""
-        if self._starter is None:
-            self._starter = self.create_timer(0.0, guarded(self, self._start, "start"))
+    def _load_and_start(self) -> None:
+        """Configure and activate when the model is there; until then the node answers, reports, and can be stopped."""
+        self._starting = True
+        self._problem = ""
+        self._loader.request(SEGMENTER.values(self))
 
-    def _start(self) -> None:
-        self.destroy_timer(self._starter)
-        self._starter = None
-        if self._lifecycle_label == "unconfigured" and self.trigger_configure() == _SUCCESS:
+    def _start(self, labeller: Labeller | None, values: SimpleNamespace, problem: str) -> None:
+        self._starting = False
+        if self._lifecycle_label != "unconfigured":
+            return  # somebody was quicker through the lifecycle services
+        if labeller is None:
+            self._problem = problem
+            self.get_logger().error(f"not configured: {problem}")
+            return
+        self._preloaded = (labeller, values)
+        if self.trigger_configure() == _SUCCESS:
             self.trigger_activate()
 
     @transition
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the model and create the output topics."""
-        values = SEGMENTER.values(self)
+        preloaded, self._preloaded = self._preloaded, None
         try:
-            labeller = load_labeller_while(values, self.context.ok)
+            labeller, values = preloaded or self._load()
         except XkdError as error:
             self._problem = str(error)
             self.get_logger().error(f"not configured: {error}")
@@ -96,6 +109,10 @@ class SegmenterNode(LifecycleNode):
         self._stream.use(labeller)
         self.get_logger().info(labeller.describe())
         return super().on_configure(state)
+
+    def _load(self) -> tuple[Labeller, SimpleNamespace]:
+        values = SEGMENTER.values(self)
+        return load_labeller_while(values, self.context.ok), values
 
     @transition
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -160,8 +177,8 @@ class SegmenterNode(LifecycleNode):
         values = SEGMENTER.values(self)
         stream = self._stream
         if stream is None:
-            if self._problem and values.autostart and names & set(_OF_THE_MODEL):
-                self._start_soon()
+            if (self._problem or self._starting) and values.autostart and names & set(_OF_THE_MODEL):
+                self._load_and_start()
             return
         stream.enabled = bool(values.enabled)
         if names & set(_OF_THE_MODEL):
@@ -173,14 +190,18 @@ class SegmenterNode(LifecycleNode):
 
     def _on_loaded(self, labeller: Labeller | None, values: SimpleNamespace, problem: str) -> None:
         """Continue in the executor's thread."""
-        executor = self.executor
-        if executor is not None:
-            executor.create_task(guarded(self, self._swap, "model not changed"), labeller, values, problem)
+        self._results.append((labeller, values, problem))
+        self._result_ready.trigger()
 
-    def _swap(self, labeller: Labeller | None, values: SimpleNamespace, problem: str) -> None:
-        stream = self._stream
-        if stream is None:
-            return
+    def _on_result(self) -> None:
+        while self._results:
+            labeller, values, problem = self._results.popleft()
+            if self._starting and self._stream is None:
+                self._start(labeller, values, problem)
+            elif self._stream is not None:
+                self._swap(self._stream, labeller, values, problem)
+
+    def _swap(self, stream: LabellingStream, labeller: Labeller | None, values: SimpleNamespace, problem: str) -> None:
         if labeller is not None:
             self._loaded_from = values
             stream.use(labeller)
@@ -210,7 +231,7 @@ class SegmenterNode(LifecycleNode):
         topic = self.resolve_topic_name("points")
         facts = stream.labeller.facts() if stream is not None and stream.labeller is not None else {}
         state = SegmenterState(
-            lifecycle=self._lifecycle_label,
+            lifecycle="loading the model" if self._starting else self._lifecycle_label,
             problem=self._problem if stream is None else "",
             enabled=values.enabled,
             subscribers=stream.subscribers if stream is not None else 0,

@@ -16,7 +16,7 @@ from xkd_ros.core.errors import XkdError, require
 from xkd_ros.core.rig import load_rig
 from xkd_ros.core.types import Scan
 from xkd_ros.msgs.cloud import decode_cloud
-from xkd_ros.nodes.callbacks import guarded
+from xkd_ros.nodes.callbacks import every, guarded
 from xkd_ros.nodes.camera_stream import CameraStream, list_sources
 from xkd_ros.nodes.colouring import colour_scan, make_coloured_cloud
 from xkd_ros.nodes.extrinsics import Extrinsics
@@ -83,9 +83,9 @@ class SynchronizerNode(Node):
                 raw=True,
                 event_callbacks=subscription_events(self, self._points_topic, self._remember),
             )
-        self.create_timer(0.05, guarded(self, self._on_deadline, "pairing"))
-        self.create_timer(0.2, guarded(self, self._look_for_types, "image topics"))
-        self.create_timer(1.0, guarded(self, self._publish_report, "statistics"))
+        every(self, 0.05, self._on_deadline, "pairing")
+        every(self, 0.2, self._look_for_types, "image topics")
+        every(self, 1.0, self._publish_report, "statistics")
 
     def close(self) -> bool:
         """Finish the recording."""

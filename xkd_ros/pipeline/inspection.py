@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from rich.console import Group
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -45,8 +46,13 @@ def write_overlay(bag: Path, rig: Path | None, out: Path) -> None:
         CalibrationError: nothing to project with.
     """
     for check in calib_check(bag, rig, out):
-        inside = ", ".join(map(str, check.in_image))
-        console.print(f"{check.camera}: {check.pairs} pairs, points in the drawn images: {inside}")
+        inside = ", ".join(f"{seen} ({hidden} hidden)" for seen, hidden in zip(check.in_image, check.hidden))
+        turn = (
+            "too few edges to tell"
+            if check.yaw_error_deg is None
+            else f"edges fit best turned by {check.yaw_error_deg:+.2f} deg (0 is right)"
+        )
+        console.print(f"{check.camera}: {check.pairs} pairs, points in the drawn images: {inside}; {turn}")
     console.print(f"wrote {out}: depth edges must fall on image edges")
 
 
@@ -81,5 +87,5 @@ def _needs(title: str, needs: list[Need]) -> Table:
     for column in ("", "needed", "found", "what to do"):
         table.add_column(column, overflow="fold")
     for need in needs:
-        table.add_row("[green]ok[/]" if need.ok else "[red]missing[/]", need.what, need.found, need.todo)
+        table.add_row("[green]ok[/]" if need.ok else "[red]missing[/]", need.what, escape(need.found), escape(need.todo))
     return table

@@ -143,7 +143,9 @@ def _read(path: Path, scans_in: int) -> LiveRun:
     except (OSError, ValueError) as error:
         raise XkdError(f"the recorder left no readable {path}: {error}") from error
     arrivals = np.array(facts["arrivals"], np.int64).reshape(-1, 2)
-    report = next((rows for name, rows in facts["reports"].items() if name.endswith(": labelling") and "segmenter" in name), {})
+    report: dict[str, str] = next(
+        (rows for name, rows in facts["reports"].items() if name.endswith(": labelling") and "segmenter" in name), {}
+    )
     dropped = {name: int(report.get(row, 0)) for name, row in _REASONS.items()}
     dropped["unexplained"] = scans_in - len(arrivals) - sum(dropped.values())
     return LiveRun(scans_in, arrivals[:, 0], arrivals[:, 1], facts["stage_ms"], dropped, facts["pairs"], report)

@@ -8,6 +8,9 @@ import numpy as np
 
 from xkd_ros.core.types import NetInput
 
+MIN_AGREEMENT = 0.995
+"""Share of equal labels below which a backend or an engine is refused: what reduced precision may cost."""
+
 
 class Backend(Protocol):
     """Runs the network on one scan at a time; not for several threads at once."""

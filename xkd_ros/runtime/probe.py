@@ -15,7 +15,7 @@ _HEIGHT_M = 1.1  # sensor above the floor
 _NOISE_M = 0.01
 _DROPPED = 0.02  # share of beams that come back empty
 _BOXES = 14
-_PROBES = ((16, 512, 9.0), (32, 512, 14.0), (32, 1024, 22.0))  # beams, columns, length of the room: about 3k, 7k, 11k voxels
+_PROBES = ((16, 400, 8.0), (16, 900, 12.0), (32, 900, 16.0))  # beams, columns, length of the room
 
 
 def make_room_scan(seed: int, beams: int, columns: int, length_m: float) -> tuple[np.ndarray, np.ndarray]:

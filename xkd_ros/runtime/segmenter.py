@@ -6,37 +6,45 @@ Next rooms: nodes, evaluate. The frame of the caller is the lidar's; levelled co
 from __future__ import annotations
 
 import time
+from itertools import pairwise
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, get_args
 
 import numpy as np
 
 from xkd_ros.core.card import IntensityConfig, ModelCard, load_card
-from xkd_ros.core.errors import ConfigError, ModelError
+from xkd_ros.core.errors import ConfigError, ShapeError
 from xkd_ros.core.types import UNKNOWN, NetInput, Segmentation
 from xkd_ros.points.grid import inside_field_of_view
 from xkd_ros.points.levelling import estimate_levelling
 from xkd_ros.points.preprocessor import Preprocessor
+from xkd_ros.runtime.backend import Backend
+from xkd_ros.runtime.selection import choose_backend, make_backend
 
 Outside = Literal["nearest", "unknown"]
 
 
-class Backend(Protocol):
-    """Runs the network on one preprocessed scan."""
-
-    name: str
-
-    def infer(self, net_input: NetInput) -> np.ndarray:
-        """Return (N, C) float32 logits."""
-        ...
-
-
 class Segmenter:
-    """A model with the backend that runs it."""
+    """A model with the backend that runs it. One scan at a time: not for several threads at once.
+
+    Attributes:
+        card: The model's card.
+        why: For each backend that was not taken, the reason; filled by `load(backend="auto")`.
+    """
 
     def __init__(self, card: ModelCard, backend: Backend, threads: int | None = None, outside: Outside = "nearest") -> None:
-        if outside not in ("nearest", "unknown"):
-            raise ConfigError(f"outside '{outside}' is unknown; use nearest or unknown")
+        """Join a card and a backend.
+
+        Args:
+            card: Says how scans are preprocessed and what the classes are.
+            backend: Runs the network.
+            threads: CPU threads of the neighbour search; None takes all.
+            outside: Label of points outside the field of view: that of the nearest point inside, or 255.
+        Raises:
+            ConfigError: unknown `outside`.
+        """
+        if outside not in get_args(Outside):
+            raise ConfigError(f"outside '{outside}' is unknown; use {' or '.join(get_args(Outside))}")
         self.card = card
         self.why: dict[str, str] = {}
         self._backend = backend
@@ -49,18 +57,22 @@ class Segmenter:
 
         Args:
             folder: Holds card.json and the weights.
-            backend: torch.
+            backend: torch, torch-bf16, onnxruntime or tensorrt; auto tries them on three scans and keeps the fastest.
             threads: CPU threads; None takes all.
-            outside: Label of points outside the field of view: that of the nearest point inside, or 255.
+            outside: As for the constructor.
         Raises:
             ModelError: unusable folder or backend.
+            ConfigError: unknown `outside`.
         """
+        folder = Path(folder)
         card = load_card(folder)
-        if backend not in ("auto", "torch"):
-            raise ModelError(f"backend '{backend}' is unknown; use auto or torch")
-        from xkd_ros.runtime.torch_backend import TorchBackend
-
-        return cls(card, TorchBackend.load(folder, threads), threads, outside)
+        if backend == "auto":
+            chosen, why = choose_backend(folder, card, threads)
+        else:
+            chosen, why = make_backend(backend, folder, card, threads), {}
+        segmenter = cls(card, chosen, threads, outside)
+        segmenter.why = why
+        return segmenter
 
     @property
     def backend_name(self) -> str:
@@ -84,18 +96,25 @@ class Segmenter:
             intensity: (M,) in the sensor's unit, or None.
             rotation: (3, 3) levelled_from_lidar; None estimates it from this scan.
         Returns:
-            Labels in input order; no measurement is 255 with probability 0 and entropy 1.
+            Labels in input order with milliseconds per stage (level, preprocess, inference, postprocess, total). What is no
+            measurement, and everything when no point lies in the field of view, is 255 with probability 0 and entropy 1.
+        Raises:
+            ShapeError: points are not (M, 3), or there is not one intensity per point.
         """
+        if points_m.ndim != 2 or points_m.shape[1] != 3:
+            raise ShapeError(f"points_m has shape {points_m.shape}, expected (M, 3)")
+        if intensity is not None and intensity.shape != (len(points_m),):
+            raise ShapeError(f"intensity has shape {intensity.shape}, expected ({len(points_m)},)")
         clock = [time.perf_counter()]
         rotation = self._level(points_m) if rotation is None else rotation
         clock.append(time.perf_counter())
         net_input = self._preprocess(points_m, intensity, rotation)
         clock.append(time.perf_counter())
-        logits = self._backend.infer(net_input) if len(net_input) else np.zeros((0, len(self.card.labels)), np.float32)
+        logits = self._backend.infer(net_input) if len(net_input) else np.empty((0, len(self.card.labels)), np.float32)
         clock.append(time.perf_counter())
         result = self._answer(points_m, net_input, logits)
         clock.append(time.perf_counter())
-        spans = [1e3 * (after - before) for before, after in zip(clock, clock[1:])]
+        spans = [1e3 * (after - before) for before, after in pairwise(clock)]
         result.stage_ms.update(zip(("level", "preprocess", "inference", "postprocess"), spans), total=sum(spans))
         return result
 
@@ -109,22 +128,40 @@ class Segmenter:
         return levelling.rotation if levelling.trusted else np.eye(3)
 
     def _answer(self, points_m: np.ndarray, net_input: NetInput, logits: np.ndarray) -> Segmentation:
-        scaled = logits / np.float32(self.card.temperature)
-        scaled -= scaled.max(axis=1, keepdims=True) if len(scaled) else 0
-        share = np.exp(scaled)
-        total = share.sum(axis=1, keepdims=True)
-        # sum p log p = sum p (s - log total)
-        entropy = (np.log(total[:, 0]) - (share * scaled).sum(axis=1) / total[:, 0]) / max(np.log(logits.shape[1]), 1e-9)
-        label = logits.argmax(axis=1).astype(np.uint8) if len(logits) else np.zeros(0, np.uint8)
-        probability = 1.0 / total[:, 0]
-        undo = net_input.undo
-        known = undo >= 0
+        """Turn (N, C) logits of the sampled points into labels of the M raw ones."""
+        label, probability, entropy = describe_logits(logits, self.card.temperature)
+        known = net_input.undo >= 0
         if self._outside == "unknown":
             with np.errstate(invalid="ignore", over="ignore"):
-                known = known & inside_field_of_view(points_m.astype(np.float32) @ net_input.rotation.T.astype(np.float32), self.card.geometry)
-        chosen = undo[known]
+                levelled = points_m.astype(np.float32) @ net_input.rotation.T.astype(np.float32)
+                known &= inside_field_of_view(levelled, self.card.geometry)
+        chosen = net_input.undo[known]
         labels = np.full(len(points_m), UNKNOWN, np.uint8)
         probabilities = np.zeros(len(points_m), np.float32)
         entropies = np.ones(len(points_m), np.float32)
         labels[known], probabilities[known], entropies[known] = label[chosen], probability[chosen], entropy[chosen]
         return Segmentation(labels, probabilities, entropies, {})
+
+
+def describe_logits(logits: np.ndarray, temperature: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Name the likeliest class and say how sure that is.
+
+    Args:
+        logits: (N, C) float32; rows that are not finite (an overflow of reduced precision) become unknown.
+        temperature: Divides the logits.
+    Returns:
+        labels (N,) uint8, probability (N,) float32 of that label, entropy (N,) float32 divided by log(C).
+    """
+    if not len(logits):
+        return np.empty(0, np.uint8), np.empty(0, np.float32), np.empty(0, np.float32)
+    label = logits.argmax(axis=1).astype(np.uint8)
+    with np.errstate(invalid="ignore"):
+        scaled = (logits - logits.max(axis=1, keepdims=True)) / np.float32(temperature)
+        share = np.exp(scaled)
+        total = share.sum(axis=1)
+        # With p = share / total: -sum p log p = log total - sum share * scaled / total.
+        entropy = (np.log(total) - np.einsum("nc,nc->n", share, scaled) / total) / np.float32(max(np.log(logits.shape[1]), 1e-9))
+    probability = 1.0 / total
+    broken = ~np.isfinite(total + entropy)
+    label[broken], probability[broken], entropy[broken] = UNKNOWN, 0.0, 1.0
+    return label, probability, entropy

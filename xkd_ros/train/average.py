@@ -22,7 +22,8 @@ class Average:
     def update(self, model: nn.Module, step: int) -> None:
         """Follow `model`; early steps follow faster, so that the random start is forgotten."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        own, new = list(self.model.parameters()), [p.detach() for p in model.parameters()]
+        own: list[torch.Tensor] = list(self.model.parameters())
+        new = [parameter.detach() for parameter in model.parameters()]
         torch._foreach_lerp_(own, new, 1 - decay)
         for mine, theirs in zip(self.model.buffers(), model.buffers()):
             mine.copy_(theirs)

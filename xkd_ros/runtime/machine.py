@@ -1,0 +1,72 @@
+"""What this computer is, as far as the choice of a backend depends on it, found out without importing anything heavy."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import sys
+from importlib import metadata, util
+from pathlib import Path
+
+_PACKAGES = ("numpy", "torch", "onnxruntime", "tensorrt")
+_BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}  # x86-64 and aarch64
+_GPU_DEVICES = ("/dev/nvidia0", "/dev/nvhost-gpu", "/dev/nvhost-ctrl-gpu", "/dev/dxg")  # cards, Jetsons, WSL
+
+
+def cache_folder() -> Path:
+    """Where results that can be found again are kept: $XDG_CACHE_HOME/xkd_ros, else ~/.cache/xkd_ros."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "xkd_ros"
+
+
+def installed(package: str) -> bool:
+    """Whether a package can be imported, without importing it."""
+    return util.find_spec(package) is not None
+
+
+def has_nvidia_gpu() -> bool:
+    """Whether the device files of an NVIDIA driver exist."""
+    return any(os.path.exists(path) for path in _GPU_DEVICES)
+
+
+def has_bf16() -> bool:
+    """Whether the CPU multiplies bfloat16 in hardware."""
+    return bool(_BF16_FLAGS & set(_cpu_lines().get("flags", "").split()))
+
+
+def wait_passively() -> None:
+    """Let torch's CPU threads sleep when they wait for each other; has an effect before torch is first imported.
+
+    They spin by default. On a robot whose cores are busy with other programs a spinning thread keeps the one it waits for from
+    running: with four busy programs on two cores one scan took 15 s instead of 0.8 s.
+    """
+    if "torch" not in sys.modules:
+        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+
+def fingerprint(**facts: object) -> str:
+    """Hash this machine, the versions of the inference packages, and `facts`."""
+    versions = {package: _version(package) for package in _PACKAGES}
+    cpu = _cpu_lines()
+    machine = [platform.machine(), platform.python_version(), cpu.get("model name", ""), cpu.get("flags", ""), os.cpu_count()]
+    gpus = sorted(path.read_text() for path in Path("/proc/driver/nvidia/gpus").glob("*/information"))
+    content = json.dumps([machine, gpus, has_nvidia_gpu(), versions, facts], sort_keys=True, default=str)
+    return hashlib.sha256(content.encode()).hexdigest()[:24]
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def _cpu_lines() -> dict[str, str]:
+    """First processor's rows of /proc/cpuinfo; "flags" under that name on aarch64 too, where it is called Features."""
+    try:
+        rows = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
+    except OSError:
+        return {}
+    pairs = (row.partition(":") for row in rows)
+    return {{"Features": "flags"}.get(key.strip(), key.strip()): value.strip() for key, _, value in pairs}

@@ -1,0 +1,155 @@
+"""`backend: auto`: try what is installed on three scans, keep the fastest that says the same as the others, remember it.
+
+In: a model folder. Out: a backend, and why each other one was not taken. Next: `segmenter`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from xkd_ros.core.card import ModelCard
+from xkd_ros.core.errors import ModelError, XkdError
+from xkd_ros.core.files import write_atomic
+from xkd_ros.core.types import NetInput
+from xkd_ros.runtime.backend import MIN_AGREEMENT, Backend, agreement
+from xkd_ros.runtime.machine import cache_folder, fingerprint, has_bf16, has_nvidia_gpu, installed, wait_passively
+from xkd_ros.runtime.onnx_inputs import ORT_FILE, TRT_FILE
+from xkd_ros.runtime.probe import probe_inputs
+
+_LOG = logging.getLogger(__name__)
+
+BACKENDS = ("torch", "onnxruntime", "torch-bf16", "tensorrt")
+"""In the order in which they are trusted: the first that runs is what the others are compared with."""
+_BUDGET_S = 1.0
+"""Time a backend may be timed for: on a busy machine one run has to do."""
+
+
+def make_backend(name: str, folder: Path, card: ModelCard, threads: int | None) -> Backend:
+    """Load one backend by name.
+
+    Raises:
+        ModelError: unknown name, or the model folder lacks what the backend needs.
+        MissingPackageError: its package is not installed.
+    """
+    if name in ("torch", "torch-bf16"):
+        if not installed("torch"):
+            raise ModelError("torch is not installed; pip install torch safetensors, or use onnxruntime")
+        wait_passively()
+        from xkd_ros.runtime.torch_backend import TorchBackend
+
+        return TorchBackend.load(folder, threads, "float32" if name == "torch" else "bfloat16")
+    if name == "onnxruntime":
+        from xkd_ros.runtime.onnxruntime_backend import OnnxRuntimeBackend
+
+        return OnnxRuntimeBackend.load(folder, card, threads)
+    if name == "tensorrt":
+        from xkd_ros.runtime.tensorrt_backend import TensorRtBackend
+
+        return TensorRtBackend.load(folder, card)
+    raise ModelError(f"backend '{name}' is unknown; use auto, {', '.join(BACKENDS)}")
+
+
+def choose_backend(folder: Path, card: ModelCard, threads: int | None) -> tuple[Backend, dict[str, str]]:
+    """Load the fastest backend that works and agrees; the choice is cached per model, machine and package versions.
+
+    Returns:
+        The backend, and for every other one the reason why it was not taken.
+    Raises:
+        ModelError: none works; the message holds all reasons.
+    """
+    memory = cache_folder() / "backends" / f"{fingerprint(model=card.hash, threads=threads)}.json"
+    remembered = _recall(memory)
+    if remembered is not None:
+        name, why = remembered
+        try:
+            return make_backend(name, folder, card, threads), why
+        except XkdError as error:
+            _LOG.warning("remembered backend %s no longer loads (%s); choosing again", name, error)
+    backend, why = _try_all(folder, card, threads)
+    try:
+        write_atomic(memory, json.dumps({"backend": backend.name, "why": why}))
+    except XkdError as error:
+        _LOG.info("choice of backend not remembered: %s", error)
+    return backend, why
+
+
+def _try_all(folder: Path, card: ModelCard, threads: int | None) -> tuple[Backend, dict[str, str]]:
+    inputs = probe_inputs(card)
+    why: dict[str, str] = {}
+    timed: dict[str, tuple[float, Backend]] = {}
+    reference: list[np.ndarray] = []
+    for name in BACKENDS:
+        reason = _impossible(name, card)
+        if reason:
+            why[name] = reason
+            continue
+        try:
+            backend = make_backend(name, folder, card, threads)
+            logits = [backend.infer(net_input) for net_input in inputs]  # also warms up
+            milliseconds = _milliseconds(backend.infer, inputs)
+        except XkdError as error:
+            why[name] = str(error)
+            continue
+        except Exception as error:  # a backend is somebody else's package: whatever it raises must not stop the others
+            _LOG.info("backend %s failed", name, exc_info=True)
+            why[name] = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            continue
+        reference = reference or logits
+        share = agreement(logits, reference)
+        if share < MIN_AGREEMENT:
+            why[name] = f"refused: labels agree on {100 * share:.2f} % of the points of {len(inputs)} scans, {100 * MIN_AGREEMENT} % needed"
+            continue
+        timed[name] = (milliseconds, backend)
+        _LOG.info("backend %s: %.1f ms per scan, labels agree on %.2f %%", name, milliseconds, 100 * share)
+    if not timed:
+        raise ModelError(f"no backend runs {folder}: " + "; ".join(f"{name}: {reason}" for name, reason in why.items()))
+    best = min(timed, key=lambda name: timed[name][0])
+    for name, (milliseconds, _) in timed.items():
+        if name != best:
+            why[name] = f"slower: {milliseconds:.1f} ms per scan, {best} takes {timed[best][0]:.1f}"
+    return timed[best][1], why
+
+
+def _impossible(name: str, card: ModelCard) -> str:
+    """Say why a backend need not be tried, cheaply; empty when it may work."""
+    if name == "tensorrt" and not has_nvidia_gpu():
+        return "no NVIDIA GPU"
+    if name == "torch-bf16" and not (has_bf16() or has_nvidia_gpu()):
+        return "this CPU has no bfloat16 instructions"
+    needed = {"onnxruntime": ORT_FILE, "tensorrt": TRT_FILE}.get(name)
+    if needed and needed not in card.files:
+        return f"the model has no {needed}; run `xkd export` on it"
+    package = name.removesuffix("-bf16")
+    return "" if installed(package) else f"{package} is not installed"
+
+
+def _milliseconds(infer: Callable[[NetInput], np.ndarray], inputs: list[NetInput]) -> float:
+    """Mean over the scans of the fastest of a few runs each: what the machine can do when nothing disturbs it."""
+    fastest = [float("inf")] * len(inputs)
+    deadline = time.perf_counter() + _BUDGET_S
+    while True:
+        for number, net_input in enumerate(inputs):
+            begun = time.perf_counter()
+            infer(net_input)
+            ended = time.perf_counter()
+            fastest[number] = min(fastest[number], ended - begun)
+        if ended > deadline or fastest[-1] * len(inputs) > deadline - ended:
+            return 1e3 * sum(fastest) / len(fastest)
+
+
+def _recall(path: Path) -> tuple[str, dict[str, str]] | None:
+    """Read a remembered choice; anything unreadable is as good as nothing."""
+    try:
+        content = json.loads(path.read_text())
+        name, why = content["backend"], content["why"]
+        if name in BACKENDS and all(isinstance(text, str) for pair in why.items() for text in pair):
+            return name, why
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        pass
+    return None
