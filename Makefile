@@ -42,7 +42,7 @@ bench: $(STAMP)  ## measure speed, stage by stage
 	$(BIN)/xkd bench node
 
 train-model: $(STAMP)  ## remake models/indoor-24x64 (hours on 2 cores, minutes on a GPU; resumes where it stopped)
-	$(BIN)/xkd train-model
+	$(BIN)/torchrun --standalone --nproc-per-node=2 -m xkd_ros.cli train-sim config/train/indoor-24x64.yaml --work runs/indoor-24x64 -o models/indoor-24x64 --threads 1
 
 clean:  ## remove what builds and commands wrote (not .venv)
 	rm -rf build dist install log demo bench *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache

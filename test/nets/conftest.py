@@ -17,12 +17,12 @@ GEOMETRY = GeometryConfig(fov_min_m=(-4, -4, -1), fov_max_m=(4, 4, 2), neighbour
 
 
 @pytest.fixture(scope="session")
-def make_scan() -> Callable[[int, int], NetInput]:
-    """Preprocess a random cloud that fills the field of view up to its borders: make_scan(seed, points)."""
+def make_scan() -> Callable[..., NetInput]:
+    """Preprocess a random cloud that fills the field of view up to its borders, or a part of it: make_scan(seed, points)."""
 
-    def make(seed: int, points: int) -> NetInput:
+    def make(seed: int, points: int, part: float = 1.0) -> NetInput:
         rng = np.random.default_rng(seed)
-        cloud = rng.uniform((-4.2, -4.2, -1.2), (4.2, 4.2, 2.2), (points, 3)).astype(np.float32)
+        cloud = part * rng.uniform((-4.2, -4.2, -1.2), (4.2, 4.2, 2.2), (points, 3)).astype(np.float32)
         preprocess = Preprocessor(GEOMETRY, IntensityConfig(mean=60, std=30), threads=1)
         return preprocess(cloud, rng.uniform(0, 120, points).astype(np.float32))
 

@@ -118,6 +118,12 @@ def test_parameters_describe_themselves(graph):
     assert mode.additional_constraints == "fast | slow" and path.read_only
 
 
+def test_backends_are_those_of_the_runtime():
+    from xkd_ros.runtime.selection import BACKENDS
+
+    assert set(SEGMENTER.specs["backend"].choices) == {"auto", *BACKENDS}
+
+
 def test_small_languages_of_text_parameters():
     assert parse_class_remap("wall:2, floor : 0,") == {"wall": 2, "floor": 0}
     with pytest.raises(ConfigError, match="'wall' is not class:id"):

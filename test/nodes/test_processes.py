@@ -26,15 +26,15 @@ def rows_of(messages):
 
 
 @pytest.mark.parametrize(("bag_name", "rate"), [("vlp16_office", 0.5), ("vlp16_workshop_fisheye", 5.0), ("ouster_classroom", 5.0)])
-def test_real_recording_through_replayer_and_segmenter(graph, data, tiny_model, bag_name, rate):
-    with Bag(data / bag_name) as bag:
+def test_real_recording_through_replayer_and_segmenter(graph, real_data, tiny_model, bag_name, rate):
+    with Bag(real_data / bag_name) as bag:
         topic = bag.find_points_topic()
         recorded = [record.message() for record in bag.records([topic])]
     labelled = graph.listen(PointCloud2, "/semantic_points")
     reports = graph.listen(DiagnosticArray, "/diagnostics")
     arguments = ("-p", f"model:={tiny_model}", "-p", "backend:=torch", "-p", "num_threads:=1", "-p", "input_depth:=10")
     graph.process(SEGMENTER, "--ros-args", *arguments, "-p", "input_reliability:=reliable", "-r", f"points:={topic}")
-    play = ("-p", f"bag:={data / bag_name}", "-p", f"topics:={topic}", "-p", f"wait_for:={topic}:1", "-p", "reliability:=reliable")
+    play = ("-p", f"bag:={real_data / bag_name}", "-p", f"topics:={topic}", "-p", f"wait_for:={topic}:1", "-p", "reliability:=reliable")
     graph.process(REPLAYER, "--ros-args", *play, "-p", "stamps:=original", "-p", f"rate:={rate}")
 
     def all_counted():
@@ -42,7 +42,7 @@ def test_real_recording_through_replayer_and_segmenter(graph, data, tiny_model, 
         outcomes = ("clouds published", "clouds replaced by newer")
         return bool(rows) and rows["clouds in work"] == "0" and sum(int(rows[name]) for name in outcomes) == len(recorded)
 
-    graph.spin_until(all_counted, f"{len(recorded)} clouds labelled or, on a busy machine, replaced by newer ones", 60)
+    graph.spin_until(all_counted, f"{len(recorded)} clouds labelled or, on a busy machine, replaced by newer ones")
     assert len(labelled) == int(rows_of(reports)["clouds published"]) > 0
     by_stamp = {stamp_ns(message): message for message in recorded}
     assert stamp_ns(labelled[-1]) == max(by_stamp)
@@ -66,8 +66,8 @@ def test_overload_in_real_time_keeps_latency_bounded(graph, make_model, make_clo
     arguments = ("-p", f"model:={model}", "-p", "backend:=torch", "-p", "num_threads:=1", "-p", "input_reliability:=reliable")
     graph.process(SEGMENTER, "--ros-args", *arguments)
     points = graph.publisher(PointCloud2, "/points", QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE))
-    graph.spin_until(lambda: graph.probe.count_publishers("/semantic_points") > 0, "the segmenter", 60)
-    graph.spin_until(lambda: bool(reports) and rows_of(reports)["lifecycle state"] == "active", "the active state", 60)
+    graph.spin_until(lambda: graph.probe.count_publishers("/semantic_points") > 0, "the segmenter")
+    graph.spin_until(lambda: bool(reports) and rows_of(reports)["lifecycle state"] == "active", "the active state")
 
     cloud = make_cloud_message(count=12_000)
 
@@ -102,22 +102,22 @@ def test_overload_in_real_time_keeps_latency_bounded(graph, make_model, make_clo
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_segmenter_leaves_in_two_seconds(graph, tiny_model, number):
+def test_segmenter_leaves_in_two_seconds(graph, tiny_model, number, slowness):
     process = graph.process(SEGMENTER, "--ros-args", "-p", f"model:={tiny_model}", "-p", "backend:=torch")
-    graph.spin_until(lambda: graph.probe.count_publishers("/semantic_points") > 0, "the segmenter", 60)
+    graph.spin_until(lambda: graph.probe.count_publishers("/semantic_points") > 0, "the segmenter")
     started = time.monotonic()
     process.send_signal(number)
-    assert process.wait(10) == 0
-    assert time.monotonic() - started < 2.0
+    assert process.wait(60) == 0
+    assert time.monotonic() - started < 2.0 * slowness
 
 
-def test_segmenter_leaves_while_it_loads(graph, tiny_model):
+def test_segmenter_leaves_while_it_loads(graph, tiny_model, slowness):
     process = graph.process(SEGMENTER, "--ros-args", "-p", f"model:={tiny_model}", "-p", "backend:=torch")
-    graph.spin_until(lambda: "segmenter" in graph.probe.get_node_names(), "the node", 60)
+    graph.spin_until(lambda: "segmenter" in graph.probe.get_node_names(), "the node")
     started = time.monotonic()
     process.send_signal(signal.SIGTERM)
-    process.wait(10)
-    assert time.monotonic() - started < 2.5
+    process.wait(60)
+    assert time.monotonic() - started < 2.0 * slowness
 
 
 @pytest.mark.parametrize("module", [SEGMENTER, "xkd_ros.nodes.synchronizer", REPLAYER])

@@ -22,8 +22,8 @@ from xkd_ros.nodes.restamp import header_stamp_ns, shift_stamp
 pytestmark = pytest.mark.dds
 
 
-def test_original_stamps_and_bytes_arrive_complete(graph, data):
-    bag_path = data / "vlp16_workshop_fisheye"
+def test_original_stamps_and_bytes_arrive_complete(graph, real_data):
+    bag_path = real_data / "vlp16_workshop_fisheye"
     topics = {
         "/velodyne/front/points": PointCloud2,
         "/gmsl/A0/image_color/compressed": CompressedImage,
@@ -41,12 +41,12 @@ def test_original_stamps_and_bytes_arrive_complete(graph, data):
             assert messages == [ros2_bytes(record) for record in bag.records([topic])]
 
 
-def test_stamps_of_now_keep_the_distance_between_streams(graph, data):
+def test_stamps_of_now_keep_the_distance_between_streams(graph, real_data):
     clouds = graph.listen(PointCloud2, "/velodyne/front/points")
     images = graph.listen(CompressedImage, "/gmsl/A0/image_color/compressed")
     wait_for = "/velodyne/front/points:1,/gmsl/A0/image_color/compressed:1"
     started = time.time_ns()
-    parameters = {"bag": str(data / "vlp16_workshop_fisheye"), "rate": 20.0, "wait_for": wait_for, "reliability": "reliable"}
+    parameters = {"bag": str(real_data / "vlp16_workshop_fisheye"), "rate": 20.0, "wait_for": wait_for, "reliability": "reliable"}
     replayer = graph.make(ReplayerNode, **parameters)
     graph.spin_until(lambda: replayer.finished.is_set() and len(clouds) == len(images) == 5, "the whole bag")
     # Recorded: one second apart, the image 10 ms after its scan; twenty times faster: 50 ms and 0.5 ms.
@@ -55,13 +55,13 @@ def test_stamps_of_now_keep_the_distance_between_streams(graph, data):
     assert [stamp_ns(b) - stamp_ns(a) for a, b in zip(clouds, images)] == pytest.approx([0.5e6] * 5, abs=2)
 
 
-def test_only_chosen_topics_from_a_start_with_a_clock(graph, data):
+def test_only_chosen_topics_from_a_start_with_a_clock(graph, real_data):
     clouds = graph.listen(PointCloud2, "/velodyne/front/points")
     infos = graph.listen(CameraInfo, "/gmsl/A0/camera_info")
     clocks = graph.listen(Clock, "/clock")
     replayer = graph.make(
         ReplayerNode,
-        bag=str(data / "vlp16_workshop_fisheye"),
+        bag=str(real_data / "vlp16_workshop_fisheye"),
         topics="/velodyne/front/points",
         start_s=1.5,
         duration_s=2.0,
@@ -77,27 +77,27 @@ def test_only_chosen_topics_from_a_start_with_a_clock(graph, data):
     assert times[-1] <= stamp_ns(clouds[-1]) + 20_000_000
 
 
-def test_as_fast_as_acknowledged_loses_nothing(graph, data):
+def test_as_fast_as_acknowledged_loses_nothing(graph, real_data):
     clouds = graph.listen(PointCloud2, "/velodyne_points")
-    parameters = {"bag": str(data / "vlp16_office"), "rate": 0.0, "wait_for": "1", "reliability": "reliable", "stamps": "original"}
+    parameters = {"bag": str(real_data / "vlp16_office"), "rate": 0.0, "wait_for": "1", "reliability": "reliable", "stamps": "original"}
     replayer = graph.make(ReplayerNode, **parameters)
     graph.spin_until(lambda: replayer.finished.is_set() and len(clouds) == 4, "four clouds")
 
 
-def test_loop_goes_on_until_told_to_stop(graph, data):
+def test_loop_goes_on_until_told_to_stop(graph, real_data):
     clouds = graph.listen(PointCloud2, "/velodyne_points")
-    replayer = graph.make(ReplayerNode, bag=str(data / "vlp16_office"), rate=50.0, loop=True, wait_for="1", reliability="reliable")
+    replayer = graph.make(ReplayerNode, bag=str(real_data / "vlp16_office"), rate=50.0, loop=True, wait_for="1", reliability="reliable")
     graph.spin_until(lambda: len(clouds) > 10, "third lap")
     assert replayer.close()
 
 
-def test_what_cannot_be_played_is_said(graph, data, tmp_path):
+def test_what_cannot_be_played_is_said(graph, real_data, tmp_path):
     with pytest.raises(ConfigError, match="no bag given"):
         graph.make(ReplayerNode)
     with pytest.raises(BagError, match="does not exist"):
         graph.make(ReplayerNode, bag=str(tmp_path / "nothing"))
     with pytest.raises(BagError, match=r"no topic /points; it has /velodyne_points"):
-        graph.make(ReplayerNode, bag=str(data / "vlp16_office"), topics="/points")
+        graph.make(ReplayerNode, bag=str(real_data / "vlp16_office"), topics="/points")
 
 
 def test_ros1_bag_is_played_as_ros2(graph, tmp_path):
@@ -133,11 +133,18 @@ def test_ros1_bag_is_played_as_ros2(graph, tmp_path):
     assert infos[2].header.frame_id == "cam" and list(infos[2].k) == list(range(9)) and list(infos[2].d) == [0.1, 0.2]
 
 
-def test_topic_without_installed_type_is_skipped_with_one_line(graph, data):
+def test_topic_without_installed_type_is_skipped_with_one_line(graph, real_data):
     process = graph.process(
-        "xkd_ros.nodes.replayer", "--ros-args", "-p", f"bag:={data / 'ouster_classroom'}", "-p", "rate:=100", "-p", "reliability:=reliable"
+        "xkd_ros.nodes.replayer",
+        "--ros-args",
+        "-p",
+        f"bag:={real_data / 'ouster_classroom'}",
+        "-p",
+        "rate:=100",
+        "-p",
+        "reliability:=reliable",
     )
-    output, _ = process.communicate(timeout=30)
+    output, _ = process.communicate(timeout=120)
     assert process.returncode == 0
     installed = __import__("importlib").util.find_spec("tf2_msgs") is not None
     assert ("/tf_static is skipped" in output) != installed
@@ -145,14 +152,14 @@ def test_topic_without_installed_type_is_skipped_with_one_line(graph, data):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_signal_ends_the_process_in_two_seconds(graph, data, number):
-    arguments = ("--ros-args", "-p", f"bag:={data / 'vlp16_office'}", "-p", "loop:=true", "-p", "rate:=0.01")
+def test_signal_ends_the_process_in_two_seconds(graph, real_data, number, slowness):
+    arguments = ("--ros-args", "-p", f"bag:={real_data / 'vlp16_office'}", "-p", "loop:=true", "-p", "rate:=0.01")
     process = graph.process("xkd_ros.nodes.replayer", *arguments)
     graph.spin_until(lambda: graph.probe.count_publishers("/velodyne_points") > 0, "the replayer")
     started = time.monotonic()
     process.send_signal(number)
-    assert process.wait(10) == 0
-    assert time.monotonic() - started < 2.0
+    assert process.wait(60) == 0
+    assert time.monotonic() - started < 2.0 * slowness
 
 
 def test_restamping_touches_the_stamp_only():

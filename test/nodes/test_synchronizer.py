@@ -29,9 +29,9 @@ SECOND = 10**9
 
 
 @pytest.fixture
-def classroom(data):
+def classroom(real_data):
     """Path of the classroom bag and the names of its cloud and image topics."""
-    path = data / "ouster_classroom"
+    path = real_data / "ouster_classroom"
     with Bag(path) as bag:
         image = next(name for name, info in bag.topics.items() if info.type == "sensor_msgs/msg/Image")
         info = next(name for name, info in bag.topics.items() if info.type == "sensor_msgs/msg/CameraInfo")

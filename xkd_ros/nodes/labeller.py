@@ -67,14 +67,22 @@ class Labeller:
         Raises:
             ConfigError: a class_remap that does not fit the model's classes.
         """
-        self._remap = _class_ids(values.class_remap, self._segmenter.card.labels.names)
-        self._format = LabelledCloudFormat(values.output_profile, values.label_field, values.label_type, self._remap, reuse_buffer=True)
+        self._remap, self._format = self.make_format(values)
         self._values = values
         mounting = (values.levelling, values.roll_deg, values.pitch_deg)
         if mounting != self._mounting:
             self._mounting = mounting
             self._levelling = _make_levelling(*mounting)
             self._state = None
+
+    def make_format(self, values: SimpleNamespace) -> tuple[dict[int, int] | None, LabelledCloudFormat]:
+        """Build the class map and the output layout; also a trial of parameters before they are taken.
+
+        Raises:
+            ConfigError: a class that the model does not have, or field names that collide.
+        """
+        remap = _class_ids(values.class_remap, self._segmenter.card.labels.names)
+        return remap, LabelledCloudFormat(values.output_profile, values.label_field, values.label_type, remap, reuse_buffer=True)
 
     def label(self, cloud: PointCloud2) -> tuple[PointCloud2, Segmentation, dict[str, float]]:
         """Label one cloud.

@@ -145,12 +145,14 @@ class ParameterTable:
             coerced.append(parameter)
         return coerced
 
+    def problem(self, parameters: list[Parameter]) -> str:
+        """Say in one line what is wrong with the first wrong value; empty when nothing is."""
+        problems = (self.specs[item.name].problem(item.value) for item in parameters if item.name in self.specs)
+        return next((problem for problem in problems if problem), "")
+
     def _check_all(self, parameters: list[Parameter]) -> SetParametersResult:
-        for parameter in parameters:
-            spec = self.specs.get(parameter.name)
-            if spec is not None and (wrong := spec.problem(parameter.value)):
-                return SetParametersResult(successful=False, reason=wrong)
-        return SetParametersResult(successful=True)
+        wrong = self.problem(parameters)
+        return SetParametersResult(successful=not wrong, reason=wrong)
 
     def unused_files(self, node: Node, arguments: Sequence[str]) -> list[str]:
         """Name the --params-file files that have no section for this node: rcl skips them without a word.

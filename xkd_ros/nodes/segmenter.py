@@ -55,7 +55,7 @@ class SegmenterNode(LifecycleNode):
         self._report = DiagnosticsReport(self)
         every(self, 1.0, self._publish_diagnostics, "diagnostics")
         self.create_service(SetBool, "~/set_enabled", self._on_set_enabled)
-        self.add_on_set_parameters_callback(self._check_model)
+        self.add_on_set_parameters_callback(self._check)
         self.add_post_set_parameters_callback(guarded(self, self._on_parameters, "parameters"))
         self._starting = False
         self._preloaded: tuple[Labeller, SimpleNamespace] | None = None
@@ -162,14 +162,20 @@ class SegmenterNode(LifecycleNode):
 
     # Parameters and services
 
-    def _check_model(self, parameters: list[Parameter]) -> SetParametersResult:
-        """Refuse a model folder that cannot work, before it is loaded."""
-        for parameter in parameters:
-            if parameter.name == "model" and not self._reverting:
-                try:
-                    load_card(find_model(parameter.value))
-                except XkdError as error:
-                    return SetParametersResult(successful=False, reason=str(error))
+    def _check(self, parameters: list[Parameter]) -> SetParametersResult:
+        """Refuse a model folder that cannot work before it is loaded, and an output layout that does not fit the model."""
+        if wrong := SEGMENTER.problem(parameters):  # rclpy asks the youngest callback first
+            return SetParametersResult(successful=False, reason=wrong)
+        values = SEGMENTER.values(self)
+        values.__dict__.update({parameter.name: parameter.value for parameter in parameters})
+        labeller = self._stream.labeller if self._stream is not None else None
+        try:
+            if any(parameter.name == "model" for parameter in parameters) and not self._reverting:
+                load_card(find_model(values.model))
+            if labeller is not None:
+                labeller.make_format(values)
+        except XkdError as error:
+            return SetParametersResult(successful=False, reason=str(error))
         return SetParametersResult(successful=True)
 
     def _on_parameters(self, parameters: list[Parameter]) -> None:

@@ -16,15 +16,17 @@ from pydantic import BaseModel, ConfigDict, Field
 from rich.progress import Progress, TaskID
 from torch import nn
 
-from xkd_ros.core.card import GeometryConfig, IntensityConfig, ModelCard, NetworkConfig
+from xkd_ros.core.card import GeometryConfig, IntensityConfig, ModelCard, NetworkConfig, load_card
 from xkd_ros.core.errors import ConfigError
 from xkd_ros.core.files import write_atomic
 from xkd_ros.core.labels import INDOOR12, INDOOR12_TO_STRUCT4
 from xkd_ros.distill.augment import AugmentConfig
 from xkd_ros.distill.supervised import LabelledSamples, SupervisedLoss, class_weights, collate_labelled, count_labels
 from xkd_ros.evaluate.validation import load_labelled_bag
+from xkd_ros.export.onnx_export import export_onnx
 from xkd_ros.nets.checkpoint import save_student
 from xkd_ros.nets.student import Student, count_parameters, seeded_student
+from xkd_ros.pipeline.model_page import write_model_page
 from xkd_ros.pipeline.progress import console, make_progress
 from xkd_ros.pipeline.student_validation import Validation
 from xkd_ros.train.engine import EngineConfig, fit, make_fabric
@@ -33,6 +35,10 @@ from xkd_ros.worlds.shards import write_shards
 
 logger = logging.getLogger(__name__)
 _SHARD_SCANS = 64
+_COMMAND = (
+    "torchrun --nproc-per-node=2 -m xkd_ros.cli train-sim config/train/{name}.yaml --work runs/{name} -o models/{name} --threads 1 \\\n"
+    "  --bag BAG --labels LABELS  # optional: really labelled scans to score on"
+)
 
 
 class DataConfig(BaseModel):
@@ -125,7 +131,10 @@ def train_simulated(
         averaged = fit(student, loss, samples, collate_labelled, config.engine, work, fabric, evaluate, progress)
     if validation is not None:
         assert isinstance(averaged, Student)
-        card = save_student(averaged, validation.complete(averaged, card), out)
+        save_student(averaged, validation.complete(averaged, card), out)
+        console.print(str(export_onnx(out)))
+        card = load_card(out)
+        write_model_page(card, out, _COMMAND.format(name=out.name))
     fabric.barrier()
     return card
 

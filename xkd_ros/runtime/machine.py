@@ -22,7 +22,10 @@ def cache_folder() -> Path:
 
 def installed(package: str) -> bool:
     """Whether a package can be imported, without importing it."""
-    return util.find_spec(package) is not None
+    try:
+        return util.find_spec(package) is not None
+    except (ImportError, ValueError):  # an import hook that says no, or a half-loaded module
+        return False
 
 
 def has_nvidia_gpu() -> bool:

@@ -1,0 +1,104 @@
+"""Every backend that runs here says the same, always."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from xkd_ros.core.card import load_card
+from xkd_ros.core.errors import ModelError
+from xkd_ros.runtime.backend import agreement
+from xkd_ros.runtime.onnx_inputs import ORT_FILE
+from xkd_ros.runtime.probe import make_room_scan, probe_inputs
+from xkd_ros.runtime.selection import make_backend
+
+
+@pytest.mark.parametrize(("name", "threads"), [("torch", 1), ("torch-bf16", 1), ("onnxruntime", 1), ("onnxruntime", 2)])
+def test_backends_equal_the_network_layer_by_layer(exported: Path, name: str, threads: int) -> None:
+    import torch
+
+    from xkd_ros.nets.batch import collate
+    from xkd_ros.nets.checkpoint import load_student
+
+    card = load_card(exported)
+    inputs = probe_inputs(card)
+    student, _ = load_student(exported)
+    with torch.no_grad():
+        expected = [student.on(collate([item])).numpy() for item in inputs]
+    backend = make_backend(name, exported, card, threads)
+    assert backend.name == name
+    for _ in range(3):  # several times: a race between threads shows now and then only
+        logits = [backend.infer(item) for item in inputs]
+        assert agreement(logits, expected) > (0.99 if name == "torch-bf16" else 0.9999)
+        if name != "torch-bf16":
+            assert max(np.abs(ours - theirs).max() for ours, theirs in zip(logits, expected)) < 1e-4
+    assert all(len(np.unique(item.argmax(1))) > 2 for item in expected)
+
+
+def test_onnxruntime_refuses_what_the_card_does_not_vouch_for(exported: Path, tmp_path: Path) -> None:
+    import shutil
+
+    folder = tmp_path / "model"
+    shutil.copytree(exported, folder)
+    graph = (folder / ORT_FILE).read_bytes()
+    (folder / ORT_FILE).write_bytes(graph[:-1])
+    with pytest.raises(ModelError, match="hash differs"):
+        make_backend("onnxruntime", folder, load_card(folder), 1)
+    from xkd_ros.runtime.onnxruntime_backend import OnnxRuntimeBackend
+
+    with pytest.raises(ModelError, match="cannot run this graph"):
+        OnnxRuntimeBackend(b"not a graph")
+
+
+def test_agreement_counts_points_not_scans_and_never_nan() -> None:
+    truth = [np.eye(3, dtype=np.float32)[[0, 1, 2, 0]], np.eye(3, dtype=np.float32)[[1] * 6]]
+    other = [truth[0].copy(), truth[1].copy()]
+    other[0][0] = [0, 5, 0]
+    assert agreement(truth, truth) == 1.0
+    assert agreement(other, truth) == pytest.approx(0.9)
+    other[1][:] = np.nan
+    assert agreement(other, truth) == pytest.approx(0.3)
+    assert agreement([], []) == 0.0
+
+
+def test_rooms_look_like_scans() -> None:
+    points, intensity = make_room_scan(1, 16, 512, 9.0)
+    again, _ = make_room_scan(1, 16, 512, 9.0)
+    assert np.array_equal(points, again) and points.shape == (8192, 3) and intensity.shape == (8192,)
+    back = points[(points != 0).any(1)]
+    assert 0.96 < len(back) / len(points) < 0.995
+    low, high = np.percentile(back, 0.5, axis=0), np.percentile(back, 99.5, axis=0)
+    np.testing.assert_allclose(high - low, (9.0, 6.0, 2.9), atol=0.1)
+    assert 0 <= intensity.min() and intensity.max() <= 255 and intensity.std() > 5
+
+
+def test_folded_torch_backend_of_a_model_in_training_is_a_snapshot(exported: Path) -> None:
+    """Validation makes one backend per step; results must be this step's."""
+    import torch
+
+    from xkd_ros.nets.checkpoint import load_student
+    from xkd_ros.runtime.torch_backend import TorchBackend
+
+    student, card = load_student(exported)
+    inputs = probe_inputs(card)[:1]
+    first = TorchBackend(student, card, 1)
+    before = first.infer(inputs[0])
+    with torch.no_grad():
+        student.head.bias.add_(1)
+    np.testing.assert_allclose(TorchBackend(student, card, 1).infer(inputs[0]), before + 1, atol=1e-5)
+    assert np.array_equal(first.infer(inputs[0]), before)
+
+
+def test_a_backend_works_from_another_thread_than_its_loader(exported: Path) -> None:
+    card = load_card(exported)
+    item = probe_inputs(card)[0]
+    for name in ("torch", "onnxruntime"):
+        backend = make_backend(name, exported, card, 1)
+        results: list[np.ndarray] = []
+        worker = threading.Thread(target=lambda backend=backend, results=results: results.append(backend.infer(item)))
+        worker.start()
+        worker.join()
+        assert np.array_equal(results[0], backend.infer(item))

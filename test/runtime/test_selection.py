@@ -1,0 +1,147 @@
+"""backend: auto keeps the fastest that agrees, says why not the others, and remembers."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from xkd_ros.core.card import load_card
+from xkd_ros.core.errors import ModelError
+from xkd_ros.core.types import NetInput
+from xkd_ros.runtime import selection
+from xkd_ros.runtime.machine import cache_folder, fingerprint, has_bf16
+from xkd_ros.runtime.probe import probe_inputs
+from xkd_ros.runtime.segmenter import Segmenter
+
+
+class Timed:
+    """Answers with the height of the points after a while."""
+
+    def __init__(self, name: str, milliseconds: float, wrong: float = 0.0, error: Exception | None = None) -> None:
+        self.name, self._seconds, self._wrong, self._error = name, milliseconds / 1e3, wrong, error
+
+    def infer(self, net_input: NetInput) -> np.ndarray:
+        time.sleep(self._seconds)
+        if self._error is not None:
+            raise self._error
+        logits = np.zeros((len(net_input), 5), np.float32)
+        logits[:, 0] = net_input.features[:, 3]
+        logits[: int(self._wrong * len(logits)), 4] = 100
+        return logits
+
+
+@pytest.fixture
+def contestants(exported: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Timed]:
+    """Backends that tests put in the place of the real ones; absent ones fail to load."""
+    made: dict[str, Timed] = {}
+    loads: list[str] = []
+
+    def make(name, folder, card, threads):
+        loads.append(name)
+        if name not in made:
+            raise ModelError(f"{name} is broken here")
+        return made[name]
+
+    monkeypatch.setattr(selection, "make_backend", make)
+    monkeypatch.setattr(selection, "_impossible", lambda name, card: "")
+    monkeypatch.setattr(selection, "_BUDGET_S", 0.05)
+    scans = probe_inputs(load_card(exported))[:1] * 3  # three preprocessings for every load would be most of the test's time
+    monkeypatch.setattr(selection, "probe_inputs", lambda card: scans)
+    made["loads"] = loads  # type: ignore[assignment]
+    return made
+
+
+def test_the_fastest_wins_and_every_other_has_a_reason(exported: Path, contestants) -> None:
+    contestants |= {"torch": Timed("torch", 20), "onnxruntime": Timed("onnxruntime", 4), "torch-bf16": Timed("torch-bf16", 1, wrong=0.02)}
+    segmenter = Segmenter.load(exported)
+    assert segmenter.backend_name == "onnxruntime"
+    assert "slower: 2" in segmenter.why["torch"] and "onnxruntime takes" in segmenter.why["torch"]
+    assert "refused: labels agree on 98.0" in segmenter.why["torch-bf16"] and "99.5 % needed" in segmenter.why["torch-bf16"]
+    assert segmenter.why["tensorrt"] == "tensorrt is broken here"
+    assert set(segmenter.why) == {"torch", "torch-bf16", "tensorrt"}
+
+
+def test_a_backend_that_fails_while_running_does_not_stop_the_others(exported: Path, contestants) -> None:
+    contestants |= {"torch": Timed("torch", 1, error=RuntimeError("out of\nmemory")), "onnxruntime": Timed("onnxruntime", 1)}
+    segmenter = Segmenter.load(exported)
+    assert segmenter.backend_name == "onnxruntime"
+    assert segmenter.why["torch"] == "RuntimeError: out of memory"
+
+
+def test_no_backend_at_all_is_one_clear_line(exported: Path, contestants) -> None:
+    with pytest.raises(ModelError, match=r"no backend runs .*: torch: torch is broken here; onnxruntime: .*") as error:
+        Segmenter.load(exported)
+    assert "\n" not in str(error.value)
+
+
+def test_the_choice_is_remembered(exported: Path, cache: Path, contestants) -> None:
+    contestants |= {"torch": Timed("torch", 1), "onnxruntime": Timed("onnxruntime", 30)}
+    first = Segmenter.load(exported)
+    contestants["loads"].clear()
+    second = Segmenter.load(exported)
+    assert contestants["loads"] == ["torch"]
+    assert (second.backend_name, second.why) == (first.backend_name, first.why)
+    assert len(list((cache / "backends").iterdir())) == 1
+    Segmenter.load(exported, threads=3)  # other settings, other choice
+    assert len(list((cache / "backends").iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", '{"backend": "torch"}', '{"backend": "rm -rf", "why": {}}', '{"backend": "torch", "why": {"a": 1}}', "\x00\xff"]
+)
+def test_a_corrupt_memory_is_ignored(exported: Path, cache: Path, contestants, content: str) -> None:
+    contestants |= {"torch": Timed("torch", 1)}
+    Segmenter.load(exported)
+    (path,) = (cache / "backends").iterdir()
+    path.write_text(content)
+    contestants["loads"].clear()
+    assert Segmenter.load(exported).backend_name == "torch"
+    assert len(contestants["loads"]) == len(selection.BACKENDS)
+    assert json.loads(path.read_text())["backend"] == "torch"
+
+
+def test_a_remembered_backend_that_no_longer_loads_is_replaced(exported: Path, contestants) -> None:
+    contestants |= {"torch": Timed("torch", 1), "onnxruntime": Timed("onnxruntime", 20)}
+    assert Segmenter.load(exported).backend_name == "torch"
+    del contestants["torch"]
+    assert Segmenter.load(exported).backend_name == "onnxruntime"
+
+
+def test_without_a_place_to_remember_it_still_works(exported: Path, tmp_path: Path, monkeypatch, contestants) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    contestants |= {"torch": Timed("torch", 1)}
+    assert Segmenter.load(exported).backend_name == "torch"
+
+
+def test_real_backends(exported: Path) -> None:
+    segmenter = Segmenter.load(exported, threads=1)
+    assert segmenter.backend_name in ("torch", "onnxruntime", "torch-bf16")
+    others = set(selection.BACKENDS) - {segmenter.backend_name}
+    assert set(segmenter.why) == others
+    assert "GPU" in segmenter.why["tensorrt"] or "tensorrt" in segmenter.why["tensorrt"]
+
+
+def test_impossible_backends_are_not_tried(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    card = load_card(exported)
+    monkeypatch.setattr(selection, "has_nvidia_gpu", lambda: False)
+    assert selection._impossible("tensorrt", card) == "no NVIDIA GPU"
+    monkeypatch.setattr(selection, "has_bf16", lambda: False)
+    assert "bfloat16" in selection._impossible("torch-bf16", card)
+    monkeypatch.setattr(selection, "has_nvidia_gpu", lambda: True)
+    assert selection._impossible("tensorrt", card) in ("", "tensorrt is not installed")
+    bare = card.model_copy(update={"files": {}})
+    assert "xkd export" in selection._impossible("onnxruntime", bare)
+    assert selection._impossible("torch", bare) == ""
+
+
+def test_fingerprint_depends_on_model_and_versions(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = fingerprint(model="a", threads=None)
+    assert first == fingerprint(model="a", threads=None) != fingerprint(model="b", threads=None)
+    monkeypatch.setattr("xkd_ros.runtime.machine._version", lambda package: "0.0")
+    assert fingerprint(model="a", threads=None) != first
+    assert isinstance(has_bf16(), bool) and cache_folder().name == "xkd_ros"

@@ -1,0 +1,57 @@
+"""README.md of a model folder, written from its card so that no figure is typed by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from xkd_ros.core.card import ModelCard
+from xkd_ros.core.files import write_atomic
+from xkd_ros.core.labels import STRUCT4
+
+
+def write_model_page(card: ModelCard, folder: Path, command: str, notes: str = "") -> None:
+    """Write the page: what the model is, how good, how it was made.
+
+    Args:
+        card: With metrics of `pipeline.student_validation`.
+        folder: Model folder.
+        command: What remakes the model.
+        notes: Further lines, Markdown.
+    """
+    network, geometry = card.network, card.geometry
+    lines = [
+        f"# {card.name}",
+        "",
+        f"{network.depth} layers, width {network.width}, {len(card.labels)} classes ({', '.join(card.labels.names)}); "
+        f"voxels of {geometry.voxel_m} m, cells of {geometry.cell_m} m. {card.licence}.",
+        "",
+        f"Made by: {card.recipe.get('method', 'unknown')}. Sources: {'; '.join(card.sources)}.",
+        "",
+        "```bash",
+        command,
+        "```",
+        "",
+        notes,
+        "",
+        "IoU in percent at raw-scan resolution, printed by the command above at its end (`card.json` holds the same figures):",
+        "",
+        *_table("Four structural classes", STRUCT4.names, card.metrics, "struct4"),
+        "",
+        *_table("Twelve indoor classes", card.labels.names, card.metrics, "indoor12"),
+    ]
+    ece = card.metrics.get("shifted_buildings", {}).get("ece")
+    if ece is not None:
+        lines += ["", f"Expected calibration error of `probability` on shifted buildings (15 bins): {100 * ece:.1f} %."]
+    write_atomic(folder / "README.md", "\n".join(lines) + "\n")
+
+
+def _table(title: str, names: tuple[str, ...], metrics: dict[str, Any], key: str) -> list[str]:
+    rows = {"simulated, building styles not in training": metrics.get("shifted_buildings", {})}
+    rows |= {f"real workshop, {name}": row for name, row in metrics.get("real", {}).items()}
+    lines = [f"| {title} | mIoU | {' | '.join(names)} |", "|---" * (len(names) + 2) + "|"]
+    for name, row in rows.items():
+        if key in row:
+            cells = ["-" if value is None else f"{value:.1f}" for value in (row[key]["miou"], *row[key]["iou"])]
+            lines.append(f"| {name} | {' | '.join(cells)} |")
+    return lines
