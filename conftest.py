@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import tomllib
 from pathlib import Path
 
@@ -25,6 +26,10 @@ NEEDS = {
     "cli": ("typer",),
     "nodes": ("rclpy", "torch", "rosbags"),
 }
+
+
+# ROS 2's launch, loaded as a pytest plugin, makes every later logger one that hides its records from `caplog`.
+logging.setLoggerClass(logging.Logger)
 
 
 def absent_packages(room: str) -> list[str]:

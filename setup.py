@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent
 VERSION = re.search(r'__version__ = "([^"]+)"', (ROOT / NAME / "__init__.py").read_text()).group(1)
 
 # What a robot needs to run the student, and the command line. Lower bounds: what Ubuntu 24.04 ships, where it does.
-ROBOT = ["numpy>=1.26", "scipy>=1.11", "pydantic>=2.5,<3", "pyyaml>=6", "onnxruntime>=1.18", "typer>=0.9", "rich>=13"]
+ROBOT = ["numpy>=1.26", "scipy>=1.11", "pydantic>=2.5,<3", "pyyaml>=6", "onnxruntime>=1.18", "typer>=0.12.4", "rich>=13"]
 
 EXTRAS = {
     "bags": ["rosbags>=0.10", "rosbags-image>=0.10", "opencv-python-headless>=4.8,<5"],

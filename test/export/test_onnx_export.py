@@ -174,5 +174,5 @@ def test_folders_that_cannot_be_exported(model: Path, tmp_path: Path) -> None:
     content = json.loads((model / "card.json").read_text())
     content["files"] = {}
     (model / "card.json").write_text(json.dumps(content))
-    with pytest.raises(ModelError, match="does not list student.safetensors"):
+    with pytest.raises(ModelError, match=r"does not list student\.safetensors"):
         export_onnx(model)

@@ -72,7 +72,7 @@ def test_rooms_look_like_scans() -> None:
     assert 0.96 < len(back) / len(points) < 0.995
     low, high = np.percentile(back, 0.5, axis=0), np.percentile(back, 99.5, axis=0)
     np.testing.assert_allclose(high - low, (9.0, 6.0, 2.9), atol=0.1)
-    assert 0 <= intensity.min() and intensity.max() <= 255 and intensity.std() > 5
+    assert intensity.min() >= 0 and intensity.max() <= 255 and intensity.std() > 5
 
 
 def test_folded_torch_backend_of_a_model_in_training_is_a_snapshot(exported: Path) -> None:

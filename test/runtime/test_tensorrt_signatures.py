@@ -81,7 +81,16 @@ def test_the_table_covers_every_call_in_our_source() -> None:
                 created.add(node.attr)
     expected = {name: (set(methods) | set(PROPERTIES.get(name, []))) - {"__init__"} for name, methods in CALLS.items()}
     assert used == {name: methods for name, methods in expected.items() if methods}
-    assert created == {"Logger", "Runtime", "Builder", "OnnxParser", "MemoryPoolType", "BuilderFlag", "init_libnvinfer_plugins", "__version__"}
+    assert created == {
+        "Logger",
+        "Runtime",
+        "Builder",
+        "OnnxParser",
+        "MemoryPoolType",
+        "BuilderFlag",
+        "init_libnvinfer_plugins",
+        "__version__",
+    }
 
 
 def test_real_classes_have_these_methods_and_parameters(trt: ModuleType) -> None:

@@ -37,6 +37,8 @@ class ExportReport:
         rows = [f"{name}: {size / 1e6:.2f} MB, {operators} operators, {parity}" for name, (size, operators, parity) in self.files.items()]
         return "\n".join([f"{self.folder} (card {self.card_hash})", *rows])
 
+    __rich__ = __str__
+
 
 def export_onnx(folder: str | Path) -> ExportReport:
     """Write student.ort.onnx and student.trt.onnx, each compared with torch first, and update the card.

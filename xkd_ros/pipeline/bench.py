@@ -17,9 +17,10 @@ from xkd_ros.core.errors import ConfigError, XkdError
 from xkd_ros.core.files import write_atomic
 from xkd_ros.core.types import NetInput
 from xkd_ros.nets.student import Student, seeded_student
-from xkd_ros.pipeline.bench_reference import Reference, full_cells, full_grids
+from xkd_ros.pipeline.bench_reference import Reference, full_cells
 from xkd_ros.pipeline.bench_timing import interleaved_ms, machine_ceilings, scan_of_size
 from xkd_ros.pipeline.progress import console, make_progress
+from xkd_ros.points.grid import full_grids
 from xkd_ros.points.levelling import estimate_levelling
 from xkd_ros.points.preprocessor import Preprocessor
 from xkd_ros.runtime.backend import Backend, agreement

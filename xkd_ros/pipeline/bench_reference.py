@@ -18,6 +18,7 @@ from xkd_ros.core.card import GeometryConfig
 from xkd_ros.core.errors import ModelError
 from xkd_ros.core.types import NetInput
 from xkd_ros.nets.student import Student
+from xkd_ros.points.grid import plane_cells
 
 # Our names → theirs; the inverse of what `nets.checkpoint` does for their checkpoints.
 _NAMES = (
@@ -85,17 +86,9 @@ class Reference:
         return run
 
 
-def full_grids(geometry: GeometryConfig) -> tuple[tuple[int, int], ...]:
-    """Return (H, W) of the planes over the whole field of view, as that code is used by its authors."""
-    x, y, z = geometry.grid_shape
-    return (x, y), (x, z), (y, z)
-
-
 def full_cells(net_input: NetInput, geometry: GeometryConfig) -> np.ndarray:
     """Return (3, N) int64 cells in the uncropped grids."""
-    index = ((net_input.features[:, 1:4] - np.array(geometry.fov_min_m, np.float32)) / np.float32(geometry.cell_m)).astype(np.int64)
-    planes = ((0, 1), (0, 2), (1, 2))
-    return np.stack([index[:, i] * grid[1] + index[:, j] for (i, j), grid in zip(planes, full_grids(geometry))])
+    return plane_cells(net_input.features[:, 1:4], geometry, crop=False)[0]
 
 
 def _import(checkout: Path) -> Any:

@@ -10,7 +10,6 @@ import numpy as np
 from rich.table import Table
 
 from xkd_ros.bags.calibration import rig_from_bag
-from xkd_ros.bags.reader import Bag
 from xkd_ros.core.card import load_card
 from xkd_ros.core.files import write_atomic
 from xkd_ros.core.labels import INDOOR12_TO_STRUCT4, LabelSet
@@ -47,11 +46,9 @@ def run_demo(out: Path, model: Path, seed: int, rig: str, seconds: float) -> Non
     for old in live.glob("labels/*.npz"):
         old.unlink()
     run = run_live(walk, model, live, rig=out / "rig.yaml")
-    with Bag(walk) as recording:
-        recorded = np.array([scan.stamp_ns for scan in recording.scans()])
-    original = run.original_stamps(recorded)
+    original = run.recorded_ns
     truth = load_truth(walk)
-    predicted = _load_labels(live / "labels", run, original)
+    predicted = _load_labels(live / "labels", run)
     confusion = _score(predicted, truth, len(card.labels))
     summary = summarise(run, confusion, card.labels)
     summary.update(building=seed, rig=rig, model=card.name, card=card.hash, backend=run.report.get("backend", ""))
@@ -108,9 +105,9 @@ def _same_walk(walk: Path, seed: int, rig: str, seconds: float) -> bool:
     return (facts["seed"], facts["rig"], facts["seconds"]) == (seed, rig, seconds)
 
 
-def _load_labels(folder: Path, run: LiveRun, original: np.ndarray) -> dict[int, np.ndarray]:
+def _load_labels(folder: Path, run: LiveRun) -> dict[int, np.ndarray]:
     predicted = {}
-    for stamp, recorded in zip(run.stamps_ns.tolist(), original.tolist()):
+    for stamp, recorded in zip(run.stamps_ns.tolist(), run.recorded_ns.tolist()):
         path = folder / f"{stamp}.npz"
         if path.is_file():
             with np.load(path, allow_pickle=False) as arrays:
@@ -133,7 +130,7 @@ def _table(summary: dict[str, Any], labels: LabelSet) -> Table:
     table.add_row("dropped", dropped)
     table.add_row("camera pairs", str(summary["pairs"]))
     table.add_row("rate", f"{summary['hz']} Hz (the lidar's own is 10 Hz)")
-    table.add_row("latency p50 / p95", f"{summary['latency_ms_p50']} / {summary['latency_ms_p95']} ms from stamp to received labels")
+    table.add_row("latency p50 / p95", f"{summary['latency_ms_p50']} / {summary['latency_ms_p95']} ms from cloud sent to labels received")
     table.add_row("per stage (median)", ", ".join(f"{name} {value} ms" for name, value in summary["stage_ms"].items()))
     table.add_row("mIoU 12 classes", f"{summary['miou']} %")
     if "miou_struct4" in summary:

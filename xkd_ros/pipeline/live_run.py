@@ -12,11 +12,13 @@ import numpy as np
 from xkd_ros.bags.reader import Bag
 from xkd_ros.core.errors import XkdError
 from xkd_ros.core.rig import load_rig
+from xkd_ros.msgs.header import stamp_ns
 from xkd_ros.pipeline.graph import Graph
 from xkd_ros.pipeline.progress import make_progress
 
 _DRAIN_S = 3.0
 _READY_S = 120.0
+_ROUNDING_NS = 3
 _REASONS = {
     "transport": "clouds lost in transport",
     "replaced_by_newer": "clouds replaced by newer",
@@ -33,6 +35,8 @@ class LiveRun:
         scans_in: Scans that were sent.
         stamps_ns: (S,) header stamps of the labelled clouds, in order of arrival; shifted to the present by the replayer.
         received_ns: (S,) when they came in.
+        recorded_ns: (S,) header stamps of the same clouds in the recording.
+        due_ns: (S,) when the replayer sent each cloud: as long after its stamp as in the recording, divided by the rate.
         stage_ms: Times per stage as the segmenter published them.
         dropped: Scans that did not come out, by reason; `unexplained` must be 0.
         pairs: Scan-image pairs of the synchronizer.
@@ -42,6 +46,8 @@ class LiveRun:
     scans_in: int
     stamps_ns: np.ndarray
     received_ns: np.ndarray
+    recorded_ns: np.ndarray
+    due_ns: np.ndarray
     stage_ms: dict[str, list[float]]
     dropped: dict[str, int]
     pairs: int
@@ -56,23 +62,11 @@ class LiveRun:
 
     @property
     def latency_ms(self) -> np.ndarray:
-        """(S,) from the header stamp to the arrival of the labels in another process."""
-        return (self.received_ns - self.stamps_ns) * 1e-6
+        """(S,) from the sending of a cloud to the arrival of its labels in another process.
 
-    def original_stamps(self, recorded_ns: np.ndarray) -> np.ndarray:
-        """Undo the replayer's shift: find the recorded stamp of each labelled cloud.
-
-        Raises:
-            XkdError: no shift brings the two together.
+        A spinning lidar sends a cloud a tenth of a second after its stamp, when the turn is complete; that time is not counted.
         """
-        if not len(self.stamps_ns):
-            return self.stamps_ns
-        known = set(recorded_ns.tolist())
-        for candidate in recorded_ns:
-            shifted = self.stamps_ns - (self.stamps_ns[0] - candidate)
-            if known.issuperset(shifted.tolist()):
-                return shifted
-        raise XkdError("the stamps of the labelled clouds do not fit the recording; was another publisher on the topic?")
+        return (self.received_ns - self.due_ns) * 1e-6
 
 
 def run_live(
@@ -134,18 +128,55 @@ def run_live(
             display.update(task, completed=done)
         graph.stop("recorder")
         graph.check()
-    return _read(labels / "recording.json", scans_in)
+    return _read(labels / "recording.json", _scan_times(bag, points_topic), rate)
 
 
-def _read(path: Path, scans_in: int) -> LiveRun:
+def match_stamps(stamps_ns: np.ndarray, recorded_ns: np.ndarray, rate: float = 1.0) -> np.ndarray:
+    """Undo what the replayer does to stamps: find the recorded stamp of each labelled cloud.
+
+    Args:
+        stamps_ns: (S,) stamps, moved to the present, their distances divided by the rate.
+        recorded_ns: (R,) stamps in the recording, ascending.
+        rate: Of the playback.
+    Returns:
+        (S,) recorded stamps.
+    Raises:
+        XkdError: no shift brings the two together.
+    """
+    if not len(stamps_ns):
+        return stamps_ns
+    played = np.round((recorded_ns - recorded_ns[0]) / rate).astype(np.int64)
+    for first in played:
+        shifted = stamps_ns - stamps_ns[0] + first
+        after = np.clip(np.searchsorted(played, shifted - _ROUNDING_NS), 0, len(played) - 1)
+        if (np.abs(played[after] - shifted) <= _ROUNDING_NS).all():
+            matched: np.ndarray = recorded_ns[after]
+            return matched
+    raise XkdError("the stamps of the labelled clouds do not fit the recording; was another publisher on the topic?")
+
+
+def _scan_times(bag: Path, topic: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return (R,) header stamps and (R,) times of recording of the clouds of a topic."""
+    with Bag(bag) as recording:
+        times = [(stamp_ns(record.message()), record.stamp_ns) for record in recording.records([topic])]
+    stamps, recorded = np.array(times, np.int64).reshape(-1, 2).T
+    return np.where(stamps == 0, recorded, stamps), recorded
+
+
+def _read(path: Path, times: tuple[np.ndarray, np.ndarray], rate: float) -> LiveRun:
     try:
         facts = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise XkdError(f"the recorder left no readable {path}: {error}") from error
     arrivals = np.array(facts["arrivals"], np.int64).reshape(-1, 2)
+    stamps, scans_in = arrivals[:, 0], len(times[0])
+    recorded = match_stamps(stamps, times[0], rate)
+    delay_of = dict(zip(times[0].tolist(), (times[1] - times[0]).tolist()))
+    delays = np.array([delay_of[stamp] for stamp in recorded.tolist()], np.int64)
     report: dict[str, str] = next(
         (rows for name, rows in facts["reports"].items() if name.endswith(": labelling") and "segmenter" in name), {}
     )
     dropped = {name: int(report.get(row, 0)) for name, row in _REASONS.items()}
     dropped["unexplained"] = scans_in - len(arrivals) - sum(dropped.values())
-    return LiveRun(scans_in, arrivals[:, 0], arrivals[:, 1], facts["stage_ms"], dropped, facts["pairs"], report)
+    due = stamps + (delays / rate).astype(np.int64)
+    return LiveRun(scans_in, stamps, arrivals[:, 1], recorded, due, facts["stage_ms"], dropped, facts["pairs"], report)
