@@ -102,7 +102,7 @@ def run_live(
         settings = {"model": model, "input_reliability": "reliable", **(segmenter or {})}
         graph.start("segmenter", settings, {"points": points_topic})
         if rig is not None:
-            graph.start("synchronizer", {"rig": rig, "input_reliability": "reliable"})
+            graph.start("synchronizer", {"rig": rig, "input_reliability": "reliable"}, {"points": points_topic})
         wait_for = f"{points_topic}:1"
         if rig is not None:
             images = [f"{camera.topic}:1" for camera in load_rig(rig).cameras]
