@@ -34,6 +34,9 @@ def test_real_recording_through_replayer_and_segmenter(graph, real_data, tiny_mo
     reports = graph.listen(DiagnosticArray, "/diagnostics")
     arguments = ("-p", f"model:={tiny_model}", "-p", "backend:=torch", "-p", "num_threads:=1", "-p", "input_depth:=10")
     graph.process(SEGMENTER, "--ros-args", *arguments, "-p", "input_reliability:=reliable", "-r", f"points:={topic}")
+    # Clouds that come before the segmenter knows of a listener are not needed, hence not labelled.
+    graph.spin_until(lambda: graph.probe.count_publishers("/semantic_points") > 0, "the segmenter")
+    graph.spin_until(lambda: bool(reports) and rows_of(reports)["lifecycle state"] == "active", "the active state")
     play = ("-p", f"bag:={real_data / bag_name}", "-p", f"topics:={topic}", "-p", f"wait_for:={topic}:1", "-p", "reliability:=reliable")
     graph.process(REPLAYER, "--ros-args", *play, "-p", "stamps:=original", "-p", f"rate:={rate}")
 

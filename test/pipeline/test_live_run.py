@@ -54,7 +54,10 @@ def test_a_faster_playback_shrinks_distances_of_stamps(tmp_path: Path) -> None:
 
 def test_drops_are_split_by_reason_and_what_is_left_is_unexplained(tmp_path: Path) -> None:
     run = _run(tmp_path)
-    assert run.dropped == {"transport": 1, "replaced_by_newer": 2, "rejected": 0, "failed": 0, "unexplained": 1} and run.pairs == 7
+    assert (
+        run.dropped == {"transport": 1, "replaced_by_newer": 2, "not_needed": 0, "rejected": 0, "failed": 0, "unexplained": 1}
+        and run.pairs == 7
+    )
 
 
 def test_nothing_came_out(tmp_path: Path) -> None:

@@ -55,5 +55,3 @@ def test_asked_again_it_trains_nothing_and_gives_the_same(trained: Path) -> None
 def test_another_configuration_is_refused(trained: Path) -> None:
     with pytest.raises(ConfigError, match="another configuration"):
         train_simulated(CONFIG.model_copy(update={"drop_path": 0.5}), trained / "work", trained / "small")
-
-

@@ -30,7 +30,7 @@ class GraphBuilder:
 
     def constant(self, value: Any, dtype: type = np.float32) -> str:
         """Store an array, or find the one stored before."""
-        array = np.asarray(value).astype(dtype, order="C")
+        array: np.ndarray = np.asarray(value).astype(dtype, order="C")
         key = repr((array.shape, array.dtype)).encode() + array.tobytes()
         if key not in self._constants:
             self._constants[key] = name = f"constant_{len(self._constants)}"

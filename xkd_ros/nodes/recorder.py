@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import PointCloud2
@@ -64,6 +65,14 @@ class Recorder(Node):
         for stage in STAGES:
             topic = f"{values.segmenter}/debug/processing_time/{stage}_ms"
             self.create_subscription(Float32, topic, partial(self._on_time, stage), 50)
+
+        self._ready = self.create_timer(0.1, self._announce, clock=Clock(clock_type=ClockType.STEADY_TIME))
+
+    def _announce(self) -> None:
+        """Leave a file named `ready` once somebody publishes the labelled cloud."""
+        if self.count_publishers("semantic_points"):
+            write_atomic(self._out / "ready", "")
+            self._ready.cancel()
 
     def _on_cloud(self, message: PointCloud2) -> None:
         received = time.time_ns()

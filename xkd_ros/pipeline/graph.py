@@ -80,6 +80,19 @@ class Graph:
             time.sleep(0.1)
         self.check()
 
+    def wait_for_file(self, path: Path, timeout_s: float) -> None:
+        """Wait until a node has written a file.
+
+        Raises:
+            XkdError: a node died, or time is up.
+        """
+        deadline = time.monotonic() + timeout_s
+        while not path.exists():
+            self.check()
+            if time.monotonic() > deadline:
+                raise XkdError(f"the nodes did not find each other in {timeout_s:.0f} s; see the logs in {self._logs}")
+            time.sleep(0.05)
+
     def check(self) -> None:
         """Raise an XkdError if a node has ended with an error."""
         for name, process in self._processes.items():

@@ -16,12 +16,14 @@ from xkd_ros.msgs.header import stamp_ns
 from xkd_ros.pipeline.graph import Graph
 from xkd_ros.pipeline.progress import make_progress
 
+READY_FILE = "ready"
 _DRAIN_S = 3.0
 _READY_S = 120.0
 _ROUNDING_NS = 3
 _REASONS = {
     "transport": "clouds lost in transport",
     "replaced_by_newer": "clouds replaced by newer",
+    "not_needed": "clouds not needed",
     "rejected": "clouds rejected",
     "failed": "clouds failed",
 }
@@ -97,6 +99,7 @@ def run_live(
         points_topic = recording.find_points_topic()
         scans_in, seconds = recording.topics[points_topic].count, recording.duration_s / rate
     labels = folder / "labels"
+    (labels / READY_FILE).unlink(missing_ok=True)
     with Graph(folder / "logs") as graph:
         graph.start("recorder", {"out": labels, "keep_labels": keep_labels})
         settings = {"model": model, "input_reliability": "reliable", **(segmenter or {})}
@@ -108,6 +111,8 @@ def run_live(
             images = [f"{camera.topic}:1" for camera in load_rig(rig).cameras]
             wait_for = ",".join([f"{points_topic}:2", *images])
         play = {"bag": bag, "rate": rate, "reliability": "reliable", "wait_for": wait_for, "wait_timeout_s": _READY_S, "topics": topics}
+        # Clouds that come before the segmenter knows of its listener would not be labelled.
+        graph.wait_for_file(labels / READY_FILE, _READY_S)
         graph.start("replayer", {key: value for key, value in play.items() if value != ""})
         with make_progress() as display:
             task = display.add_task("labelling live", total=scans_in, note="")
