@@ -5,6 +5,7 @@ from __future__ import annotations
 import json as json_module
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -119,15 +120,14 @@ def run_bench_preprocess(threads: int | None, json: Path | None) -> dict[str, An
     preprocess = Preprocessor(GeometryConfig(), IntensityConfig(), threads or -1)
     scans = [points @ meta["rotation"].T.astype(np.float32) for points, _, _, meta in (sample_scan(seed, "shifted") for seed in range(40))]
     scans.sort(key=len)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for points in (scans[4], scans[20], scans[-1]):
-        ms = interleaved_ms(
-            {
-                "plain": lambda points=points: _plain_preprocess(points, preprocess.geometry),
-                "ours": lambda points=points: preprocess(points),
-                "levelling": lambda points=points: estimate_levelling(points),
-            }
-        )
+        contestants: dict[str, Callable[[], object]] = {
+            "plain": partial(_plain_preprocess, points, preprocess.geometry),
+            "ours": partial(preprocess, points),
+            "levelling": partial(estimate_levelling, points),
+        }
+        ms = interleaved_ms(contestants)
         stages: dict[str, float] = {}
         net_input = preprocess(points, stage_ms=stages)
         same = np.array_equal(np.sort(net_input.kept), np.sort(_plain_preprocess(points, preprocess.geometry)))
