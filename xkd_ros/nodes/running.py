@@ -71,14 +71,17 @@ def run_node(make_node: Callable[[], Node], table: ParameterTable, usage: str, a
 
 def _run(make_node: Callable[[], Node], table: ParameterTable, given: list[str]) -> NoReturn:
     node: Node | None = None
+    # Lives until the process ends: rclpy's signal thread may still touch its guard conditions after the loop has seen the signal.
+    executor: SingleThreadedExecutor | None = None
     code = 0
     try:
         rclpy.init(args=given)
+        executor = SingleThreadedExecutor()
         node = make_node()
         for sentence in table.unused_files(node, given):
             node.get_logger().warning(sentence)
         logging.getLogger("xkd_ros").addHandler(_RosLogHandler(node))
-        _spin(node)
+        _spin(node, executor)
         code = 1 if getattr(node, "failed", "") else 0
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
@@ -100,8 +103,7 @@ def _without_source_lines(error: Exception) -> str:
     return str(error).split(", at /")[0]
 
 
-def _spin(node: Node) -> None:
-    executor = SingleThreadedExecutor()
+def _spin(node: Node, executor: SingleThreadedExecutor) -> None:
     executor.add_node(node)
     finished: threading.Event | None = getattr(node, "finished", None)
     while rclpy.ok() and not (finished is not None and finished.is_set()):
