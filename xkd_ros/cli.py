@@ -30,6 +30,8 @@ Model = Annotated[str, typer.Option("--model", "-m", help="Model folder, or the 
 Json = Annotated[Path | None, typer.Option("--json", help="Also write the figures to this file.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; default: all.")]
 BagPath = Annotated[Path, typer.Argument(metavar="BAG", help="rosbag2 folder, bare .mcap/.db3, ROS 1 .bag, or a folder of PLY/PCD files.")]
+PointsTopic = Annotated[str | None, typer.Option("--topic", help="Point topic; default: the bag's only or largest one.")]
+RigPath = Annotated[Path | None, typer.Option("--rig", help="Rig YAML to use instead of the bag's own CameraInfo and tf_static.")]
 RealBag = Annotated[Path | None, typer.Option("--bag", help="Recording with real labels, to score on.")]
 RealLabels = Annotated[Path | None, typer.Option("--labels", help="Folder of its <stamp_ns>.npz label files.")]
 DEFAULT_MODEL = "indoor-24x64"
@@ -74,18 +76,19 @@ def simulate(
 
 
 @app.command()
-def inspect(bag: BagPath) -> None:
+def inspect(bag: BagPath, topic: PointsTopic = None, rig: RigPath = None) -> None:
     """Say what a recording holds, what pairs, what is missing for segmentation and for training, and what to do."""
     from xkd_ros.pipeline.inspection import print_inspection
 
-    print_inspection(bag)
+    print_inspection(bag, topic, rig)
 
 
 @app.command()
 def calib(
     bag: BagPath,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Rig YAML to write, or the picture with --check.")] = None,
-    rig: Annotated[Path | None, typer.Option(help="Rig YAML to use instead of the bag's own CameraInfo and tf_static.")] = None,
+    topic: PointsTopic = None,
+    rig: RigPath = None,
     check: Annotated[bool, typer.Option("--check", help="Draw the points over an image, coloured by depth.")] = False,
 ) -> None:
     """Write the rig of a recording as YAML, or check a calibration by eye."""
@@ -94,7 +97,7 @@ def calib(
     if check:
         write_overlay(bag, rig, out or Path("calibration.png"))
     else:
-        write_rig(bag, out or Path("rig.yaml"))
+        write_rig(bag, out or Path("rig.yaml"), topic, rig)
 
 
 @app.command()
@@ -103,7 +106,7 @@ def label(
     out: Out,
     model: Model = DEFAULT_MODEL,
     pictures: Annotated[Path | None, typer.Option(help="Also draw each labelled scan into this folder.")] = None,
-    topic: Annotated[str | None, typer.Option(help="Point topic; default: the bag's only or largest one.")] = None,
+    topic: PointsTopic = None,
     backend: Annotated[str, typer.Option(help="auto, torch, onnxruntime or tensorrt.")] = "auto",
     threads: Threads = None,
 ) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from xkd_ros.core.card import ModelCard, NetworkConfig, load_card, model_file, save_card
-from xkd_ros.core.config import load_yaml
+from xkd_ros.core.config import change, load_yaml
 from xkd_ros.core.errors import ConfigError, MissingPackageError, ModelError, ShapeError, XkdError, require
 from xkd_ros.core.files import atomic_path, inside, sha256, write_atomic
 from xkd_ros.core.labels import INDOOR12, INDOOR12_TO_STRUCT4, STRUCT4, LabelSet
@@ -152,3 +152,15 @@ def test_missing_package_says_what_to_install() -> None:
 def test_network_sizes_are_bounded() -> None:
     with pytest.raises(ValueError):
         NetworkConfig(width=10**9)
+
+
+def test_changes_win_over_the_file_and_keep_the_rest():
+    content = {"a": {"b": 1, "c": 2}, "d": 3}
+    assert change(content, ["a.b=[1, 2]", "e.f=true", "d=x=y"]) == {"a": {"b": [1, 2], "c": 2}, "d": "x=y", "e": {"f": True}}
+    assert content == {"a": {"b": 1, "c": 2}, "d": 3}
+
+
+@pytest.mark.parametrize("line", ["a.b", "=3", "d.x=1", "a={"])
+def test_a_change_that_means_nothing_is_refused(line):
+    with pytest.raises(ConfigError, match="--set"):
+        change({"a": {"b": 1}, "d": 3}, [line])

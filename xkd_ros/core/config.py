@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -15,22 +17,56 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 _LARGEST_BYTES = 4_000_000
 
 
-def load_yaml(path: str | Path, model: type[ModelT]) -> ModelT:
+def load_yaml(path: str | Path, model: type[ModelT], changes: Sequence[str] = ()) -> ModelT:
     """Read a YAML (or JSON) file into a pydantic model.
 
+    Args:
+        path: File.
+        model: What it must hold.
+        changes: `a.b=value` lines that win over the file; values are YAML.
     Raises:
         ConfigError: missing file, broken YAML, unknown or wrong key.
     """
-    path = Path(path)
+    content = _read_yaml(Path(path))
+    return validate(change(content, changes) if changes else content, model, str(path) if not changes else f"{path} with --set")
+
+
+def change(content: object, changes: Sequence[str]) -> dict[str, Any]:
+    """Set `a.b=value` in a copy of nested keys.
+
+    Raises:
+        ConfigError: a line without "=", a broken value, or a key below something that has no keys.
+    """
+    if not isinstance(content, dict):
+        raise ConfigError(f"--set needs keys to change, found {type(content).__name__}")
+    result: dict[str, Any] = copy.deepcopy(content)
+    for line in changes:
+        key, equals, text = line.partition("=")
+        if not equals or not key.strip():
+            raise ConfigError(f"--set '{line}' is not of the form key=value, such as finetune.epochs=5")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--set '{line}': the value is not valid YAML ({' '.join(str(error).split())})") from error
+        *parents, last = key.strip().split(".")
+        place = result
+        for parent in parents:
+            place = place.setdefault(parent, {})
+            if not isinstance(place, dict):
+                raise ConfigError(f"--set '{line}': '{parent}' holds a value, not keys")
+        place[last] = value
+    return result
+
+
+def _read_yaml(path: Path) -> object:
     try:
         if path.stat().st_size > _LARGEST_BYTES:
             raise ConfigError(f"{path} has {path.stat().st_size} bytes, too large for a configuration file")
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
-    return validate(content, model, str(path))
 
 
 def validate(content: object, model: type[ModelT], where: str) -> ModelT:

@@ -1,0 +1,118 @@
+"""The folder of a learning run: which stage is done, from what, and whether that still holds.
+
+Every stage owns one sub-folder. `stage.json` in it, written last, says which inputs and settings made it; a folder without one is
+unfinished work, which continues when its `begun.json` names the same inputs and settings.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from xkd_ros.core.config import load_yaml
+from xkd_ros.core.errors import ConfigError
+from xkd_ros.core.files import write_atomic
+
+RECORD, BEGUN = "stage.json", "begun.json"
+State = Literal["done", "begun", "to do", "stale"]
+
+
+class StageRecord(BaseModel):
+    """What a finished stage leaves behind.
+
+    Attributes:
+        key: Hash of the stage's settings and of the outputs it was made from.
+        inputs: Output hash of each earlier stage it read.
+        output: Hash of what it made.
+        seconds: How long it took, over all interruptions that were not killed.
+        facts: Figures for tables.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    stage: str
+    key: str
+    inputs: dict[str, str]
+    output: str
+    seconds: float = 0.0
+    facts: dict[str, Any] = {}
+
+
+class RunFolder:
+    """Records of the stages of one run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def folder(self, stage: str) -> Path:
+        """Where a stage works."""
+        return self.path / stage
+
+    def record(self, stage: str) -> StageRecord | None:
+        """Read what a finished stage left, None when it is not finished.
+
+        Raises:
+            ConfigError: the record is damaged.
+        """
+        path = self.folder(stage) / RECORD
+        return load_yaml(path, StageRecord) if path.is_file() else None
+
+    def state(self, stage: str, key: str) -> State:
+        """Say whether a stage is done with the settings and inputs that `key` stands for."""
+        record = self.record(stage)
+        if record is not None:
+            return "done" if record.key == key else "stale"
+        begun = self.folder(stage) / BEGUN
+        if not begun.is_file():
+            return "to do"
+        return "begun" if json.loads(begun.read_text())["key"] == key else "stale"
+
+    def begin(self, stage: str, key: str, inputs: dict[str, str]) -> Path:
+        """Claim the stage's folder for these inputs and return it.
+
+        Raises:
+            ConfigError: the folder holds work made from other inputs or settings; says what differs.
+        """
+        if self.state(stage, key) == "stale":
+            raise ConfigError(
+                f"{self.folder(stage)} was made {self._difference(stage, inputs)}; "
+                f"make it again with --redo {stage}, or choose another --work folder"
+            )
+        folder = self.folder(stage)
+        if not (folder / BEGUN).is_file():
+            write_atomic(folder / BEGUN, json.dumps({"key": key, "inputs": inputs}) + "\n")
+        return folder
+
+    def finish(self, record: StageRecord) -> None:
+        """Write the record that makes the stage done."""
+        write_atomic(self.folder(record.stage) / RECORD, record.model_dump_json(indent=1) + "\n")
+
+    def forget(self, stages: Sequence[str]) -> None:
+        """Delete the folders of these stages."""
+        for stage in stages:
+            if self.folder(stage).is_dir():
+                shutil.rmtree(self.folder(stage))
+
+    def _difference(self, stage: str, inputs: dict[str, str]) -> str:
+        record, begun = self.record(stage), self.folder(stage) / BEGUN
+        made_from = record.inputs if record is not None else json.loads(begun.read_text())["inputs"]
+        changed = [name for name in inputs if made_from.get(name) != inputs[name]]
+        return f"from other {' and '.join(changed)}" if changed else "with other settings"
+
+
+def stage_key(stage: str, settings: object, inputs: dict[str, str]) -> str:
+    """Hash what decides a stage's result.
+
+    Args:
+        stage: Name.
+        settings: JSON-able.
+        inputs: Output hash of each earlier stage it reads.
+    """
+    text = json.dumps([stage, settings, sorted(inputs.items())], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
