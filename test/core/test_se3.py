@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
@@ -30,6 +30,9 @@ def test_invert_undoes_apply(roll: float, pitch: float, yaw: float, translation:
 
 
 @given(DIRECTION, DIRECTION)
+@example((0.0, 1.0, 0.0), (0.0, -1.0, 8.121e-6))
+@example((0.0, 0.6, 0.8), (0.0, -0.6, -0.8 + 3e-8))
+@example((1.0, 0.0, 0.0), (-1.0, 0.0, 0.0))
 def test_rotation_between_is_the_smallest_rotation(source: tuple[float, ...], target: tuple[float, ...]) -> None:
     a, b = np.array(source) / np.linalg.norm(source), np.array(target) / np.linalg.norm(target)
     rotation = se3.rotation_between(a, b)

@@ -41,7 +41,7 @@ def test_the_number_decides() -> None:
 
 def test_a_pass_visits_every_scan_once() -> None:
     samples = _samples()
-    assert sorted(samples._index(n) for n in range(5)) == sorted(samples._index(n) for n in range(5, 10)) == list(range(5))
+    assert sorted(samples.order(n) for n in range(5)) == sorted(samples.order(n) for n in range(5, 10)) == list(range(5))
 
 
 def test_labels_follow_their_points() -> None:

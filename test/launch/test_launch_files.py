@@ -13,6 +13,7 @@ pytest.importorskip("rclpy", reason="the parameter tables need rclpy")
 from xkd_ros.nodes.replayer_parameters import REPLAYER
 from xkd_ros.nodes.segmenter_parameters import SEGMENTER
 from xkd_ros.nodes.synchronizer_parameters import SYNCHRONIZER
+from xkd_ros.nodes.trainer_parameters import TRAINER
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / "launch").glob("*.launch.py"))
@@ -41,7 +42,7 @@ def test_every_argument_has_a_name_and_help(path):
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_programs_and_files_exist(path):
     words = words_of(ast.parse(path.read_text()))
-    programs = {"segmenter", "synchronizer", "replayer"} & set(words)
+    programs = {"segmenter", "synchronizer", "replayer", "trainer"} & set(words)
     assert programs and all((ROOT / "scripts" / program).is_file() for program in programs)
     for word in words:
         if re.fullmatch(r"[\w.]+\.(yaml|xml|rviz|launch\.py)", word):
@@ -62,3 +63,11 @@ def test_demo_hands_on_what_segment_takes():
     shared = {element.value for element in table_of(demo, "SHARED")}
     assert shared <= taken and shared <= given
     assert {"bag", "rate", "loop", "wait_for"} <= set(REPLAYER.specs)
+
+
+def test_train_arguments_that_are_parameters_exist():
+    train = ast.parse((ROOT / "launch" / "train.launch.py").read_text())
+    names = {row.elts[0].value for row in table_of(train, "ARGUMENTS")}
+    texts = {element.value for element in table_of(train, "TEXTS")}
+    assert texts <= names and texts <= set(TRAINER.specs) and all(isinstance(TRAINER.specs[name].default, str) for name in texts)
+    assert {"autostart", "collect", "silence_s"} <= names & set(TRAINER.specs) and "images" in TRAINER.specs

@@ -68,7 +68,7 @@ def test_segment_launch_labels_a_cloud():
         rclpy.shutdown(context=context)
 
 
-@pytest.mark.parametrize("name", ["segment.launch.py", "demo.launch.py"])
+@pytest.mark.parametrize("name", ["segment.launch.py", "demo.launch.py", "train.launch.py"])
 def test_arguments_are_shown_with_default_and_help(name):
     from launch.launch_description_sources import get_launch_description_from_python_launch_file
 

@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from xkd_ros.core.errors import ShapeError
+from xkd_ros.core.labels import INDOOR12_TO_STRUCT4
 from xkd_ros.metrics.confusion import Confusion
-from xkd_ros.metrics.reliability import expected_calibration_error, fit_temperature
+from xkd_ros.metrics.entropy import BINS, EntropyHistogram
+from xkd_ros.metrics.reliability import Reliability, expected_calibration_error, fit_temperature
 
 LABELS = arrays(np.uint8, 60, elements=st.sampled_from([0, 1, 2, 3, 255]))
 
@@ -61,3 +63,72 @@ def test_temperature_recovers_a_known_one() -> None:
     probability = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     truth = (probability.cumsum(1) > rng.random((20000, 1))).argmax(1)
     assert fit_temperature(logits * 1.8, truth) == pytest.approx(1.8, rel=0.05)
+
+
+def test_absent_class_is_skipped_and_one_only_predicted_counts_as_zero() -> None:
+    confusion = Confusion(4)
+    confusion.add(np.array([0, 0, 1, 1], np.uint8), np.array([0, 2, 1, 1], np.uint8))
+    assert confusion.iou[:3].tolist() == [0.5, 1.0, 0.0] and np.isnan(confusion.iou[3])
+    assert confusion.miou == pytest.approx(0.5) and confusion.macc == pytest.approx(0.75) and confusion.oacc == 0.75
+
+
+@settings(max_examples=30)
+@given(*[arrays(np.uint8, 40, elements=st.sampled_from([*range(12), 255]))] * 2)
+def test_merged_classes_equal_merged_labels(truth: np.ndarray, predicted: np.ndarray) -> None:
+    fine, coarse = Confusion(12), Confusion(4)
+    fine.add(truth, predicted)
+    coarse.add(INDOOR12_TO_STRUCT4[truth], INDOOR12_TO_STRUCT4[predicted])
+    assert np.array_equal(fine.merged(INDOOR12_TO_STRUCT4, 4).counts, coarse.counts)
+    assert np.array_equal(Confusion.from_counts(fine.counts).counts, fine.counts)
+
+
+def test_a_merged_away_truth_is_left_out_and_a_merged_away_prediction_is_no_class() -> None:
+    confusion = Confusion(3)
+    confusion.add(np.array([0, 1, 2], np.uint8), np.array([2, 1, 0], np.uint8))
+    mapping = np.full(256, 255, np.uint8)
+    mapping[:2] = [0, 1]
+    assert confusion.merged(mapping, 2).counts.tolist() == [[0, 0, 1], [0, 1, 0]]
+
+
+def test_counts_of_another_shape() -> None:
+    with pytest.raises(ShapeError):
+        Confusion.from_counts(np.zeros((3, 3), np.int64))
+
+
+def test_reliability_gathers_scan_by_scan() -> None:
+    rng = np.random.default_rng(3)
+    probability, correct = rng.random(300).astype(np.float32), rng.random(300) < 0.5
+    probability[:2] = [0.0, 1.0]
+    parts = Reliability()
+    for part in np.array_split(np.arange(300), 4):
+        parts.add(probability[part], correct[part])
+    assert parts.points.sum() == 300 and parts.hits.sum() == correct.sum()
+    assert parts.ece == pytest.approx(expected_calibration_error(probability, correct))
+    assert np.isnan(Reliability().ece)
+
+
+def test_temperature_mends_overconfidence_and_keeps_the_labels() -> None:
+    rng = np.random.default_rng(4)
+    logits = rng.normal(0, 1.5, (20000, 6))
+    probability = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    truth = (probability.cumsum(1) > rng.random((20000, 1))).argmax(1)
+    loud = 2.5 * logits
+    temperature = fit_temperature(loud[::2], truth[::2])
+
+    def ece(values: np.ndarray) -> float:
+        shares = np.exp(values) / np.exp(values).sum(1, keepdims=True)
+        return expected_calibration_error(shares.max(1)[1::2], (shares.argmax(1) == truth)[1::2])
+
+    assert ece(loud) > 0.1 and ece(loud / temperature) < 0.02
+    assert np.array_equal(loud.argmax(1), (loud / temperature).argmax(1))
+
+
+def test_entropy_histogram() -> None:
+    rng = np.random.default_rng(5)
+    values = np.append(rng.random(500), [0.0, 1.0]).astype(np.float32)
+    histogram = EntropyHistogram()
+    assert np.isnan(histogram.mean)
+    histogram.add(values[:100])
+    histogram.add(np.append(values[100:], np.float32(np.nan)))
+    assert np.array_equal(histogram.counts, np.histogram(values, BINS, (0, 1))[0]) and len(histogram.edges) == BINS + 1
+    assert histogram.mean == pytest.approx(values.mean(), rel=1e-6)

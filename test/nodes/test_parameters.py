@@ -15,9 +15,10 @@ from xkd_ros.nodes.parameters import ParameterSpec, ParameterTable
 from xkd_ros.nodes.replayer_parameters import REPLAYER, parse_wait_for
 from xkd_ros.nodes.segmenter_parameters import SEGMENTER, parse_class_remap
 from xkd_ros.nodes.synchronizer_parameters import SYNCHRONIZER
+from xkd_ros.nodes.trainer_parameters import TRAINER
 
 CONFIG = Path(__file__).resolve().parents[2] / "config"
-TABLES = [SEGMENTER, SYNCHRONIZER, REPLAYER]
+TABLES = [SEGMENTER, SYNCHRONIZER, REPLAYER, TRAINER]
 SMALL = ParameterTable(
     "probe_node",
     [
@@ -26,6 +27,7 @@ SMALL = ParameterTable(
         ParameterSpec("mode", "fast", "A choice.", choices=("fast", "slow")),
         ParameterSpec("path", "", "A text.", fixed=True),
         ParameterSpec("on", True, "A switch."),
+        ParameterSpec("names", "", "Several texts.", listed=True),
     ],
 )
 
@@ -66,6 +68,8 @@ def test_yaml_file_loads_and_help_names_everything(graph, table):
         ("on:=yes_please", "'on': got 'yes_please', expected true | false"),
         ("path:=[1, 2]", "'path': got"),
         ("path:=[]", "'path': got None, expected text"),
+        ("path:=[a, b]", "'path': got ['a', 'b'], expected text"),
+        ("names:=[1, 2]", "'names': got"),
     ],
 )
 def test_wrong_values_at_start_are_errors(graph, argument, sentence):
@@ -82,6 +86,12 @@ def test_integers_are_taken_for_doubles_and_texts(graph, tmp_path):
     assert values.speed_hz == 7.0 and isinstance(values.speed_hz, float) and values.path == "2024"
     assert node.set_parameters([Parameter("speed_hz", value=4)])[0].successful
     assert node.get_parameter("speed_hz").value == 4.0
+
+
+@pytest.mark.parametrize(("given", "text"), [("[a, b c]", "a, b c"), ("a,b", "a,b"), ("[]", ""), ("7", "7"), ("[a]", "a")])
+def test_lists_are_arrays_or_texts_with_commas(graph, given, text):
+    node = declare(graph, ["-p", f"names:={given}"])
+    assert SMALL.values(node).names == text
 
 
 def test_wrong_values_later_are_refused_with_the_reason(graph):

@@ -45,8 +45,8 @@ def test_stale_work_is_refused_and_the_change_is_named(tmp_path, finish):
 def test_a_damaged_record_is_named(tmp_path):
     run = RunFolder(tmp_path)
     finished(run, "frames", "k")
-    (tmp_path / "frames" / "stage.json").write_text('{"stage": "frames"}')
-    with pytest.raises(ConfigError, match=r"frames/stage\.json"):
+    (tmp_path / "stages" / "frames.json").write_text('{"stage": "frames"}')
+    with pytest.raises(ConfigError, match=r"stages/frames\.json"):
         run.state("frames", "k")
 
 

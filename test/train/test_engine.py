@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+import json
+import multiprocessing
 import os
+import random
 import subprocess
 import sys
-from itertools import pairwise
+import time
 from pathlib import Path
 
 import pytest
@@ -13,7 +17,9 @@ import torch
 from torch import nn
 
 from xkd_ros.core.errors import ModelError
-from xkd_ros.train.engine import EngineConfig, fit, learning_rate, make_fabric
+from xkd_ros.train.config import EngineConfig
+from xkd_ros.train.engine import fit, make_fabric
+from xkd_ros.train.optimizer import ParameterGroup
 
 CONFIG = EngineConfig(steps=12, batch=4, lr=0.05, warmup_steps=2, save_every=1, precision="32-true", average_decay=0.9)
 
@@ -48,7 +54,7 @@ def _train(folder: Path, config: EngineConfig = CONFIG, loss=_loss, **kwargs) ->
 
 
 def test_loss_falls(tmp_path: Path) -> None:
-    model, _ = _train(tmp_path, CONFIG.model_copy(update={"steps": 200}))
+    model, _ = _train(tmp_path, CONFIG.model_copy(update={"steps": 200, "save_every": 100}))
     assert torch.allclose(model.weight, torch.tensor([[1.0, -2.0, 0.5]]), atol=0.05)
 
 
@@ -99,10 +105,77 @@ def test_damaged_checkpoint_names_the_file(tmp_path: Path) -> None:
         _train(tmp_path)
 
 
-def test_learning_rate_rises_then_falls() -> None:
-    rates = [learning_rate(step, CONFIG) for step in range(CONFIG.steps + 1)]
-    assert rates[0] == pytest.approx(CONFIG.lr / 2) and rates[1] == pytest.approx(CONFIG.lr)
-    assert all(a > b for a, b in pairwise(rates[2:])) and rates[-1] == pytest.approx(CONFIG.min_lr)
+def test_batch_statistics_survive_a_nan_batch(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.BatchNorm1d(3), nn.Linear(3, 1))
+
+    def sample(number: int) -> tuple[torch.Tensor, torch.Tensor]:
+        x, y = _sample(number)
+        return (x * float("nan") if 8 <= number < 12 else x), y
+
+    fabric = make_fabric("32-true")
+    average = fit(model, _loss, sample, _collate, CONFIG, tmp_path, fabric)
+    for net in (model, average):
+        assert all(torch.isfinite(tensor).all() for tensor in net.state_dict().values())
+    assert int(model[0].num_batches_tracked) == CONFIG.steps - 1
+
+
+def test_batches_without_labels_change_nothing_but_the_decay(tmp_path: Path) -> None:
+    config = CONFIG.model_copy(update={"weight_decay": 0.0})
+    model, average = _train(tmp_path, config, loss=lambda model, batch: 0.0 * model(batch[0]).sum())
+    assert torch.equal(model.weight, _model().weight) and torch.allclose(average.weight, model.weight)
+
+
+def test_accumulated_parts_equal_the_whole_batch(tmp_path: Path) -> None:
+    whole, _ = _train(tmp_path / "whole")
+    parts, _ = _train(tmp_path / "parts", CONFIG.model_copy(update={"batch": 1, "accumulate": 4}))
+    assert torch.allclose(whole.weight, parts.weight, atol=1e-6)
+
+
+def test_groups_learn_at_their_own_rate(tmp_path: Path) -> None:
+    model = _model()
+    before = copy.deepcopy(model.state_dict())
+    groups = [ParameterGroup((model.weight,), 1.0), ParameterGroup((model.bias,), 0.0)]
+    fit(model, _loss, _sample, _collate, CONFIG, tmp_path, make_fabric("32-true"), groups=groups)
+    assert torch.equal(model.bias, before["bias"]) and not torch.equal(model.weight, before["weight"])
+
+
+def test_an_average_without_memory_is_the_model(tmp_path: Path) -> None:
+    model, average = _train(tmp_path, CONFIG.model_copy(update={"average_decay": 0.0, "clip_norm": None}))
+    assert torch.equal(model.weight, average.weight)
+
+
+def test_the_log_of_a_continued_run_repeats_nothing(tmp_path: Path) -> None:
+    _train(tmp_path)
+    log = tmp_path / "log.jsonl"
+    with open(log, "a") as file:
+        file.write('{"step": 99, "loss": 1.0}\n{"step": 7, "lo')
+    _train(tmp_path, CONFIG.model_copy(update={"steps": 14}))
+    steps = [json.loads(line)["step"] for line in log.read_text().splitlines()]
+    assert steps == [12, 14] and any((tmp_path / "tensorboard").iterdir())
+
+
+def test_killed_at_any_moment_it_ends_as_if_nothing_had_happened(tmp_path: Path) -> None:
+    """Kill -9 a process, from which the runs are forked so that torch is imported once, at random moments until it has finished."""
+    config = CONFIG.model_copy(update={"steps": 40, "tensorboard": False})
+    folder, rng, kills = tmp_path / "killed", random.Random(0), 0
+
+    def slowly(facts: dict[str, float]) -> None:
+        time.sleep(0.01)
+
+    for _ in range(40):
+        child = multiprocessing.get_context("fork").Process(target=_train, args=(folder, config), kwargs={"progress": slowly})
+        child.start()
+        child.join(rng.uniform(0.1, 0.5))
+        if child.exitcode == 0:
+            break
+        child.kill()
+        child.join()
+        kills += 1
+    assert kills >= 2 and child.exitcode == 0
+    whole, average = _train(tmp_path / "whole", config)
+    resumed, resumed_average = _train(folder, config)
+    assert torch.equal(whole.weight, resumed.weight) and torch.equal(average.weight, resumed_average.weight)
+    assert {path.name for path in folder.iterdir()} == {"last.pt", "log.jsonl"}
 
 
 _WORKER = """

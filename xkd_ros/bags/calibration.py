@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from xkd_ros.bags.cameras import CameraTopics, find_cameras
 from xkd_ros.bags.folder import Recording, open_recording
 from xkd_ros.bags.topics import TRANSFORMS
 from xkd_ros.core.camera import Camera
-from xkd_ros.core.errors import CalibrationError, XkdError
+from xkd_ros.core.errors import BagError, CalibrationError, XkdError
 from xkd_ros.core.rig import CameraConfig, LidarConfig, RigConfig, load_rig, save_rig
 from xkd_ros.core.se3 import make_transform
 from xkd_ros.msgs.camera_info import camera_from_info, rectification
@@ -22,6 +23,7 @@ from xkd_ros.msgs.image import decode_image
 from xkd_ros.msgs.transform_tree import TransformTree
 
 _LOG = logging.getLogger(__name__)
+Message = tuple[str, int, Any]
 # Frames that are level with the ground on a standing robot (REP 105, REP 120), best first.
 _LEVEL_FRAMES = ("base_footprint", "base_link")
 # A smaller tilt in the transforms is as likely a placeholder as a measurement: the scans decide then.
@@ -88,7 +90,7 @@ def read_calibration(recording: Recording, points: str | None = None, override: 
     calibration = Calibration(
         RigConfig(name=recording.path.stem, lidar=LidarConfig(topic=points_topic, frame_id=lidar_frame, rpy_deg=None, height_m=None))
     )
-    tree = _transforms(recording, calibration.problems)
+    tree = static_transforms(recording, calibration.problems)
     _read_mounting(calibration.rig.lidar, tree)
     given = {camera.topic for camera in override.cameras} if override is not None else set()
     for topics in find_cameras(recording):
@@ -124,7 +126,7 @@ def _camera_config(recording: Recording, topics: CameraTopics, lidar_frame: str,
     cam_from_lidar = tree.lookup(frame, lidar_frame)
     if topics.rectified:
         cam_from_lidar = make_transform(rectification(info), np.zeros(3)) @ cam_from_lidar
-    camera = _at_image_size(camera, recording.first(topics.image), topics.image, problems)
+    camera = at_image_size(camera, recording.first(topics.image), topics.image, problems)
     if problem := _not_optical(cam_from_lidar):
         problems.append(f"camera {topics.image}: frame '{frame}' {problem}")
     return CameraConfig(
@@ -140,8 +142,12 @@ def _camera_config(recording: Recording, topics: CameraTopics, lidar_frame: str,
     )
 
 
-def _at_image_size(camera: Camera, message: Any, topic: str, problems: list[str]) -> Camera:
-    """Follow pictures that were made smaller after the CameraInfo was written."""
+def at_image_size(camera: Camera, message: Any, topic: str, problems: list[str]) -> Camera:
+    """Follow pictures that were made smaller after the CameraInfo was written; that is noted in `problems`.
+
+    Raises:
+        CalibrationError: pictures of another shape.
+    """
     height, width = decode_image(message).rgb.shape[:2]
     if (width, height) == (camera.width, camera.height):
         return camera
@@ -188,19 +194,19 @@ def _rpy(rotation: np.ndarray) -> np.ndarray:
     )
 
 
-def _transforms(recording: Recording, problems: list[str]) -> TransformTree:
-    """Collect the static transforms, and of the moving ones those that do not move."""
+def static_transforms(recording: Recording, problems: list[str]) -> TransformTree:
+    """Collect the static transforms, and of the moving ones those that do not move; what is wrong is added to `problems`."""
     tree = TransformTree()
     topics = [info for info in recording.topics.values() if info.type in TRANSFORMS and info.count]
     static = [info.name for info in topics if info.name.endswith("static") or (info.qos and info.qos.durability == "transient_local")]
     moving = [info.name for info in topics if info.name not in static]
-    for _, _, message in recording.messages(static) if static else ():
+    for _, _, message in until_damage(recording.messages(static), problems) if static else ():
         _add(tree, message, problems)
     if not moving:
         return tree
     seen: dict[tuple[str, str], np.ndarray] = {}
     unsteady: set[tuple[str, str]] = set()
-    for count, (_, _, message) in enumerate(recording.messages(moving)):
+    for count, (_, _, message) in enumerate(until_damage(recording.messages(moving), problems)):
         if count == _MOST_MOVING_TRANSFORMS:
             break
         for stamped in message.transforms:
@@ -214,6 +220,15 @@ def _transforms(recording: Recording, problems: list[str]) -> TransformTree:
         if edge not in unsteady and edge not in tree.edges:
             tree.add(*edge, parent_from_child)
     return tree
+
+
+def until_damage(messages: Iterator[Message], problems: list[str]) -> Iterator[Message]:
+    """Yield the messages of a recording up to a damaged place, which is noted in `problems`."""
+    try:
+        yield from messages
+    except BagError as error:
+        if str(error) not in problems:
+            problems.append(str(error))
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 POINT_CLOUD = "sensor_msgs/msg/PointCloud2"
 IMAGES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
+ODOMETRY = "nav_msgs/msg/Odometry"
 TRANSFORMS = ("tf2_msgs/msg/TFMessage", "tf/msg/tfMessage")
 
 # What lidar drivers record before their own decoder has run, and what turns it into a PointCloud2.

@@ -77,11 +77,10 @@ def rotation_between(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     """Find the smallest (3, 3) rotation that turns the direction `source` (3,) into `target` (3,)."""
     a = np.asarray(source, float) / np.linalg.norm(source)
     b = np.asarray(target, float) / np.linalg.norm(target)
-    cosine = float(a @ b)
-    if cosine < -1 + 1e-12:
+    middle = a + b
+    if middle @ middle < 1e-16:
         axis = np.cross(a, [1.0, 0, 0] if abs(a[0]) < 0.9 else [0, 1.0, 0])
         axis /= np.linalg.norm(axis)
         return 2 * np.outer(axis, axis) - np.eye(3)
-    x, y, z = np.cross(a, b)
-    skew = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
-    return np.eye(3) + skew + skew @ skew / (1 + cosine)
+    # Half a turn about the source, then half a turn about the middle: exact near opposite directions too.
+    return (2 * np.outer(middle, middle) / (middle @ middle) - np.eye(3)) @ (2 * np.outer(a, a) - np.eye(3))

@@ -40,7 +40,7 @@ def augment(
     Args:
         points_m: (N, 3) float32, levelled frame.
         intensity: (N,) float32, raw, any unit, not negative.
-        labels: (N,) uint8.
+        labels: (N,) uint8, or anything else that goes with the points.
         config: Strengths.
         rng: The only source of randomness.
     Returns:
@@ -93,3 +93,28 @@ def _pose(config: AugmentConfig, rng: np.random.Generator) -> np.ndarray:
     mirror = np.diag([1.0, rng.choice([-1.0, 1.0]), 1.0])
     size = rng.uniform(1 - config.scale, 1 + config.scale) * rng.uniform(1 - config.stretch, 1 + config.stretch, 3)
     return lean @ yaw @ mirror @ np.diag(size)
+
+
+def paper_pose(rng: np.random.Generator, scale: float) -> np.ndarray:
+    """Draw what ScaLR does to coordinates: any yaw, x or y mirrored for two scans in three, isotropic scale; as one (3, 3) matrix.
+
+    Source: METHODS 2.1 step 6 (distillation, scale 0.1) and 1.7 (supervised, coordinates not scaled).
+    """
+    mirror = np.ones(3)
+    if rng.random() < 2 / 3:
+        mirror[rng.integers(2)] = -1.0
+    size = 1 + rng.uniform(-scale, scale)
+    return size * mirror[:, None] * rotation_from_rpy(0, 0, rng.uniform(-np.pi, np.pi))
+
+
+def nearest_to_one(points_m: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Choose the `count` points nearest to a random one: a spatial crop (METHODS 1.2, LimitNumPoints)."""
+    distance = np.linalg.norm(points_m - points_m[rng.integers(len(points_m))], axis=1)
+    return np.argpartition(distance, count)[:count]
+
+
+def limit_points(points_m: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Choose `count` points: a spatial crop, or as often a random thinning of the whole scan."""
+    if rng.random() < 0.5:
+        return rng.permutation(len(points_m))[:count]
+    return nearest_to_one(points_m, count, rng)

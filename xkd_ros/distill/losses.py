@@ -1,4 +1,4 @@
-"""Cross-entropy and Lovász-softmax over labelled points; neither is ever NaN, whatever the labels."""
+"""Losses of points against image features and against labels; none is ever NaN, whatever is missing."""
 
 from __future__ import annotations
 
@@ -7,6 +7,66 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from xkd_ros.core.types import UNKNOWN
+
+SURE = 0.5
+"""Lovász counts whole points, so it takes those alone whose confidence is above this (METHODS 9.5)."""
+
+
+def distillation_loss(predicted: Tensor, wanted: Tensor, scan: Tensor | None = None, eps: float = 1e-6) -> Tensor:
+    """Mean distance between unit vectors, not squared: mean sqrt(2 - 2 cos), all in float32.
+
+    Args:
+        predicted: (P, D) output of the student's head.
+        wanted: (P, D) features of the image teacher.
+        scan: (P,) int64: every scan weighs the same, however many pairs it has. None: every pair does, as in ScaLR.
+        eps: Inside the root, whose slope is infinite at 0.
+    Returns:
+        Scalar; 0 with a gradient of 0 when there is no pair.
+
+    Source: METHODS 2.3.
+    """
+    if not len(predicted):
+        return 0.0 * predicted.float().sum()
+    # Sums of squares over a thousand features overflow half precision and lose bits in bfloat16.
+    k, q = F.normalize(predicted.float(), dim=1), F.normalize(wanted.float(), dim=1)
+    distance = ((k - q).square().sum(1) + eps).sqrt()
+    if scan is None:
+        return distance.mean()
+    place, count = scan.unique(return_inverse=True, return_counts=True)[1:]
+    return (distance / count[place]).sum() / len(count)
+
+
+def confident_loss(
+    logits: Tensor,
+    labels: Tensor,
+    confidence: Tensor,
+    class_weight: Tensor | None = None,
+    smoothing: float = 0.0,
+) -> Tensor:
+    """Cross-entropy weighted by confidence, plus Lovász-softmax over the points that are surer than `SURE` (METHODS 9.5).
+
+    With a confidence of 1 everywhere this is `segmentation_loss`.
+
+    Args:
+        logits: (T, C).
+        labels: (T,) int64, 255 = not counted.
+        confidence: (T,) float32, 0 to 1.
+        class_weight: (C,) or None.
+        smoothing: Label smoothing of the cross-entropy.
+    Returns:
+        Scalar; 0 with a gradient of 0 when no point is labelled.
+    """
+    known = (labels != UNKNOWN) & (confidence > 0)
+    if not bool(known.any()):
+        return 0.0 * logits.float().sum()
+    logits, labels, weight = logits[known].float(), labels[known], confidence[known].float()
+    cost = F.cross_entropy(logits, labels, class_weight, reduction="none", label_smoothing=smoothing)
+    total = (weight if class_weight is None else weight * class_weight[labels]).sum()
+    loss = (cost * weight).sum() / total
+    certain = weight > SURE
+    if bool(certain.any()):
+        loss = loss + lovasz_softmax(logits[certain].softmax(1), labels[certain])
+    return loss
 
 
 def segmentation_loss(logits: Tensor, labels: Tensor, class_weight: Tensor | None = None, smoothing: float = 0.0) -> Tensor:

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from xkd_ros.core.card import GeometryConfig, IntensityConfig
 from xkd_ros.core.types import UNKNOWN, NetInput
-from xkd_ros.distill.augment import AugmentConfig, augment
+from xkd_ros.distill.augment import AugmentConfig, augment, limit_points
 from xkd_ros.distill.losses import group_loss, segmentation_loss
+from xkd_ros.distill.passes import ShuffledPasses
 from xkd_ros.nets.batch import Batch, collate
 from xkd_ros.points.preprocessor import Preprocessor
 
@@ -55,34 +56,20 @@ class LabelledSamples:
     ) -> None:
         self._store, self._augmentation, self._max_points, self._seed = store, augmentation, max_points, seed
         self._preprocess = Preprocessor(geometry, intensity, threads=1)
-        self._order: tuple[int, np.ndarray] = (-1, np.zeros(0, np.int64))
+        self.order = ShuffledPasses(len(store), seed)
 
     def __call__(self, number: int) -> tuple[NetInput, np.ndarray]:
         """Make item `number`: the network's input of N points and their (N,) uint8 labels."""
         rng = np.random.default_rng((self._seed, number))
-        points, intensity, labels = self._store[self._index(number)]
+        points, intensity, labels = self._store[self.order(number)]
         points, kept_intensity, labels = augment(points, intensity, labels, self._augmentation, rng)
         item = self._preprocess(points, kept_intensity, undo=False)
         if len(item) > self._max_points:
-            chosen = _limit(points[item.kept], self._max_points, rng)
+            chosen = limit_points(points[item.kept], self._max_points, rng)
             kept = item.kept[chosen]
             points, labels = points[kept], labels[kept]
             item = self._preprocess(points, None if kept_intensity is None else kept_intensity[kept], undo=False)
         return item, labels[item.kept]
-
-    def _index(self, number: int) -> int:
-        epoch, place = divmod(number, len(self._store))
-        if self._order[0] != epoch:
-            self._order = (epoch, np.random.default_rng((self._seed, 1, epoch)).permutation(len(self._store)))
-        return int(self._order[1][place])
-
-
-def _limit(points: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Choose `count` points: those nearest to a random one (METHODS 1.2), or as often a random thinning of the whole scan."""
-    if rng.random() < 0.5:
-        return rng.permutation(len(points))[:count]
-    distance = np.linalg.norm(points - points[rng.integers(len(points))], axis=1)
-    return np.argpartition(distance, count)[:count]
 
 
 def collate_labelled(items: Sequence[tuple[NetInput, np.ndarray]]) -> LabelledBatch:

@@ -12,9 +12,10 @@ from xkd_ros.core.errors import require
 from xkd_ros.core.files import atomic_path
 from xkd_ros.core.labels import LabelSet
 from xkd_ros.core.types import UNKNOWN
+from xkd_ros.evaluate.canvas import HINT, plain_text, pyplot
 
-_HINT = "pip install 'xkd_ros[view]'"
 _CEILING_ID = 2
+_DARK = "#101418"
 
 
 def draw_scan(path: str | Path, points_m: np.ndarray, columns: Mapping[str, np.ndarray], label_set: LabelSet, title: str = "") -> None:
@@ -27,7 +28,7 @@ def draw_scan(path: str | Path, points_m: np.ndarray, columns: Mapping[str, np.n
         label_set: Names and colours.
         title: Above everything.
     """
-    plt = _pyplot()
+    plt = pyplot()
     finite = np.isfinite(points_m).all(axis=1) & (points_m != 0).any(axis=1)
     points = points_m[finite]
     reach = float(np.percentile(np.abs(points[:, :2]), 99.5)) + 0.5 if len(points) else 5.0
@@ -39,7 +40,7 @@ def draw_scan(path: str | Path, points_m: np.ndarray, columns: Mapping[str, np.n
         squeeze=False,
         height_ratios=[1.6, 4.2, 1.4],
         layout="constrained",
-        facecolor="#101418",
+        facecolor=_DARK,
     )
     for column, (name, labels) in enumerate(columns.items()):
         chosen = labels[finite]
@@ -47,7 +48,7 @@ def draw_scan(path: str | Path, points_m: np.ndarray, columns: Mapping[str, np.n
         azimuth = np.degrees(np.arctan2(points[:, 1], points[:, 0]))
         elevation = np.degrees(np.arctan2(points[:, 2], np.hypot(points[:, 0], points[:, 1])))
         _dots(panorama, -azimuth, elevation, chosen, label_set, 3.0)
-        panorama.set(title=f"{name}: panorama, seen from the sensor", xlim=(-180, 180))
+        panorama.set(title=f"{plain_text(name)}: panorama, seen from the sensor", xlim=(-180, 180))
         # From above the ceiling hides everything, so it is lifted off.
         open_top = (chosen != _CEILING_ID) if label_set.names[_CEILING_ID : _CEILING_ID + 1] == ("ceiling",) else np.ones(len(chosen), bool)
         order = np.argsort(points[open_top, 2])
@@ -58,16 +59,7 @@ def draw_scan(path: str | Path, points_m: np.ndarray, columns: Mapping[str, np.n
         side.set(title="from the side (m)", xlim=(-reach, reach), ylim=(low, high), aspect="equal")
     for axis in axes.flat:
         _dark(axis)
-    figure.legend(
-        handles=_legend(label_set, columns),
-        loc="outside lower center",
-        ncols=7,
-        facecolor="#101418",
-        edgecolor="#101418",
-        labelcolor="white",
-    )
-    figure.suptitle(title, color="white")
-    _save(figure, path)
+    _finish(figure, path, columns, label_set, title)
 
 
 def draw_overlay(
@@ -76,14 +68,14 @@ def draw_overlay(
     """Draw labels of the visible points over the camera image, one panel per set of labels.
 
     Args:
-        path: PNG to write.
+        path: PNG to write, or a JPEG if it ends in .jpg.
         rgb: (H, W, 3) uint8.
         uv_px: (N, 2) float32 pixels (column, row) of the points seen.
         columns: Heading → (N,) uint8 labels of those points.
         label_set: Names and colours.
         title: Above everything.
     """
-    plt = _pyplot()
+    plt = pyplot()
     height, width = rgb.shape[:2]
     figure, axes = plt.subplots(
         1,
@@ -91,7 +83,7 @@ def draw_overlay(
         figsize=(5.6 * (1 + len(columns)), 5.6 * height / width + 1.2),
         squeeze=False,
         layout="constrained",
-        facecolor="#101418",
+        facecolor=_DARK,
     )
     for axis in axes.flat:
         axis.imshow(rgb)
@@ -101,23 +93,8 @@ def draw_overlay(
     axes[0, 0].set_title("camera", color="white")
     for axis, (name, labels) in zip(axes[0, 1:], columns.items()):
         _dots(axis, uv_px[:, 0], uv_px[:, 1], labels, label_set, 7.0)
-        axis.set_title(name, color="white")
-    figure.legend(
-        handles=_legend(label_set, columns),
-        loc="outside lower center",
-        ncols=7,
-        facecolor="#101418",
-        edgecolor="#101418",
-        labelcolor="white",
-    )
-    figure.suptitle(title, color="white")
-    _save(figure, path)
-
-
-def _pyplot() -> Any:
-    matplotlib = require("matplotlib", "drawing pictures", _HINT)
-    matplotlib.use("Agg")
-    return require("matplotlib.pyplot", "drawing pictures", _HINT)
+        axis.set_title(plain_text(name), color="white")
+    _finish(figure, path, columns, label_set, title)
 
 
 def _dots(axis: Any, x: np.ndarray, y: np.ndarray, labels: np.ndarray, label_set: LabelSet, size: float) -> None:
@@ -125,7 +102,7 @@ def _dots(axis: Any, x: np.ndarray, y: np.ndarray, labels: np.ndarray, label_set
 
 
 def _dark(axis: Any) -> None:
-    axis.set_facecolor("#101418")
+    axis.set_facecolor(_DARK)
     axis.tick_params(colors="#8a949e", labelsize=7)
     axis.title.set_color("white")
     axis.title.set_fontsize(9)
@@ -134,16 +111,28 @@ def _dark(axis: Any) -> None:
 
 
 def _legend(label_set: LabelSet, columns: Mapping[str, np.ndarray]) -> list[Any]:
-    patches = require("matplotlib.patches", "drawing pictures", _HINT)
+    patches = require("matplotlib.patches", "drawing pictures", HINT)
     used = np.unique(np.concatenate([np.zeros(0, np.uint8), *columns.values()]))
     names = [*label_set.names, *["unknown"] * (UNKNOWN + 1 - len(label_set))]
-    return [patches.Patch(color=label_set.palette[i] / 255.0, label=names[i]) for i in used]
+    return [patches.Patch(color=label_set.palette[i] / 255.0, label=plain_text(names[i])) for i in used]
 
 
-def _save(figure: Any, path: str | Path) -> None:
-    plt = _pyplot()
+def _finish(figure: Any, path: str | Path, columns: Mapping[str, np.ndarray], label_set: LabelSet, title: str) -> None:
+    """Add legend and title, and write the picture."""
+    plt = pyplot()
+    figure.legend(
+        handles=_legend(label_set, columns),
+        loc="outside lower center",
+        ncols=7,
+        facecolor=_DARK,
+        edgecolor=_DARK,
+        labelcolor="white",
+    )
+    figure.suptitle(plain_text(title), color="white")
     try:
         with atomic_path(path) as temporary:
-            figure.savefig(temporary, dpi=90, facecolor=figure.get_facecolor(), format="png")
+            photo = Path(path).suffix == ".jpg"
+            options = {"format": "jpg", "pil_kwargs": {"quality": 88}} if photo else {"format": "png"}
+            figure.savefig(temporary, dpi=90, facecolor=figure.get_facecolor(), **options)
     finally:
         plt.close(figure)

@@ -27,6 +27,33 @@ class Confusion:
     def __post_init__(self) -> None:
         self.counts = np.zeros((self.classes, self.classes + 1), np.int64)
 
+    @classmethod
+    def from_counts(cls, counts: np.ndarray) -> Confusion:
+        """Wrap (C, C + 1) counts that were stored.
+
+        Raises:
+            ShapeError: not one column more than rows.
+        """
+        if counts.ndim != 2 or counts.shape[1] != counts.shape[0] + 1:
+            raise ShapeError(f"counts of a confusion have shape {counts.shape}, expected (C, C + 1)")
+        confusion = cls(len(counts))
+        confusion.counts += counts.astype(np.int64)
+        return confusion
+
+    def merged(self, mapping: np.ndarray, classes: int) -> Confusion:
+        """Count the same points over coarser classes.
+
+        Args:
+            mapping: (256,) uint8, coarse class of each class id; 255 leaves a true class out and makes a prediction no class.
+            classes: Number of coarse classes.
+        """
+        rows = mapping[: self.classes].astype(np.int64)
+        columns = np.append(np.minimum(rows, classes), classes)
+        kept = rows < classes
+        coarse = Confusion(classes)
+        np.add.at(coarse.counts, (rows[kept][:, None], columns[None]), self.counts[kept])
+        return coarse
+
     def add(self, truth: np.ndarray, predicted: np.ndarray) -> None:
         """Count (N,) true against (N,) predicted class ids.
 

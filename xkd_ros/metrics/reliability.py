@@ -2,10 +2,50 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 import numpy as np
 
+BINS = 15
 
-def expected_calibration_error(probability: np.ndarray, correct: np.ndarray, bins: int = 15) -> float:
+
+@dataclass(eq=False)
+class Reliability:
+    """Confidence against accuracy in equal-width bins of probability, gathered scan by scan.
+
+    Attributes:
+        bins: Number of bins B.
+        points: (B,) int64.
+        confidence: (B,) float64, sum of the probabilities.
+        hits: (B,) int64, points whose class is right.
+
+    Source: Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, eq. 2 and 3.
+    """
+
+    bins: int = BINS
+    points: np.ndarray = field(init=False)
+    confidence: np.ndarray = field(init=False)
+    hits: np.ndarray = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.points, self.hits = (np.zeros(self.bins, np.int64) for _ in range(2))
+        self.confidence = np.zeros(self.bins)
+
+    def add(self, probability: np.ndarray, correct: np.ndarray) -> None:
+        """Count (N,) probabilities of the named class, 0 to 1, and whether (N,) bool it is the right one."""
+        index = np.clip((probability * self.bins).astype(np.int64), 0, self.bins - 1)
+        self.points += np.bincount(index, minlength=self.bins)
+        self.confidence += np.bincount(index, weights=probability, minlength=self.bins)
+        self.hits += np.bincount(index[correct], minlength=self.bins)
+
+    @property
+    def ece(self) -> float:
+        """Average |confidence - accuracy| weighted by the size of the bins, 0 to 1; NaN without points."""
+        total = self.points.sum()
+        return float(np.abs(self.confidence - self.hits).sum() / total) if total else float("nan")
+
+
+def expected_calibration_error(probability: np.ndarray, correct: np.ndarray, bins: int = BINS) -> float:
     """Average |confidence - accuracy| over equal-width bins, weighted by their size.
 
     Args:
@@ -14,15 +54,10 @@ def expected_calibration_error(probability: np.ndarray, correct: np.ndarray, bin
         bins: Number of bins.
     Returns:
         0 to 1; NaN without points.
-
-    Source: Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, eq. 3.
     """
-    if len(probability) == 0:
-        return float("nan")
-    index = np.minimum((probability * bins).astype(np.int64), bins - 1)
-    confidence = np.bincount(index, weights=probability, minlength=bins)
-    hits = np.bincount(index, weights=correct.astype(float), minlength=bins)
-    return float(np.abs(confidence - hits).sum() / len(probability))
+    reliability = Reliability(bins)
+    reliability.add(probability, np.asarray(correct, bool))
+    return reliability.ece
 
 
 def fit_temperature(logits: np.ndarray, truth: np.ndarray) -> float:

@@ -53,17 +53,18 @@ def make_cloud(scan: Scan, types: Types, extra: Mapping[str, np.ndarray] | None 
     )
 
 
-def make_image(image: CameraImage, types: Types) -> Any:
-    """Build a sensor_msgs/Image of encoding rgb8."""
+def make_image(image: CameraImage, types: Types, grey: bool = False) -> Any:
+    """Build a sensor_msgs/Image of encoding rgb8, or mono8 from the green channel of a grey picture."""
     height, width = image.rgb.shape[:2]
+    pixels = image.rgb[..., 1] if grey else image.rgb
     return types["sensor_msgs/msg/Image"](
         header=make_header(image.stamp_ns, image.frame_id, types),
         height=height,
         width=width,
-        encoding="rgb8",
+        encoding="mono8" if grey else "rgb8",
         is_bigendian=0,
-        step=3 * width,
-        data=_bytes(image.rgb, types["sensor_msgs/msg/Image"]),
+        step=width if grey else 3 * width,
+        data=_bytes(pixels, types["sensor_msgs/msg/Image"]),
     )
 
 

@@ -14,6 +14,9 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from xkd_ros.core.errors import ModelError
 
 COUNT_EPS = 1e-6
 """Added to the number of points of a cell, as in the paper's code; keeps released weights bit-compatible."""
@@ -199,12 +202,26 @@ class ChannelMix(nn.Module):
 
 
 class WaffleIron(nn.Module):
-    """Embedding and `depth` blocks; block l works on plane l mod 3: (x, y), (x, z), (y, z)."""
+    """Embedding and `depth` blocks; block l works on plane l mod 3: (x, y), (x, z), (y, z).
+
+    With `checkpointing`, training keeps only the tokens between blocks and computes the inside of a block again on the way back:
+    a third more time for a small part of the memory.
+    """
 
     def __init__(
-        self, depth: int, width: int, norm: str = "layer", activation: str = "relu", channels_in: int = 5, drop_path: float = 0.0
+        self,
+        depth: int,
+        width: int,
+        norm: str = "layer",
+        activation: str = "relu",
+        channels_in: int = 5,
+        drop_path: float = 0.0,
+        checkpointing: bool = False,
     ) -> None:
         super().__init__()
+        if checkpointing and norm == "batch":
+            raise ModelError("gradient checkpointing would count every batch twice in the batch norm of the blocks; use norm: layer")
+        self.checkpointing = checkpointing
         self.embedding = Embedding(channels_in, width)
         self.spatial = nn.ModuleList(SpatialMix(width, norm, activation, drop_path) for _ in range(depth))
         self.channel = nn.ModuleList(ChannelMix(width, norm, activation, drop_path) for _ in range(depth))
@@ -230,8 +247,14 @@ class WaffleIron(nn.Module):
         """
         real = None if occupied is None else occupied.bool()
         tokens = self.embedding(features, neighbours, real)
-        for index, (spatial, channel) in enumerate(zip(self.spatial, self.channel)):
+        for index in range(len(self.spatial)):
             plane = planes[index % len(planes)]
-            tokens = spatial(tokens, plane, real, scan)
-            tokens = channel(tokens, real, scan, plane.shape[0])
+            if self.checkpointing and self.training and torch.is_grad_enabled():
+                tokens = checkpoint(self._block, index, tokens, plane, real, scan, use_reentrant=False)
+            else:
+                tokens = self._block(index, tokens, plane, real, scan)
         return tokens
+
+    def _block(self, index: int, tokens: Tensor, plane: Plane, real: Tensor | None, scan: Tensor | None) -> Tensor:
+        tokens = self.spatial[index](tokens, plane, real, scan)
+        return self.channel[index](tokens, real, scan, plane.shape[0])

@@ -40,6 +40,28 @@ def guarded(node: Node, callback: Callable[..., Any], what: str) -> Callable[...
     return wrapper
 
 
+def answered(node: Node, action: Callable[[], str], what: str) -> Callable[..., Any]:
+    """Make the callback of a std_srvs/Trigger service.
+
+    Args:
+        node: For its logger.
+        action: Returns the message of the answer; an XkdError is the answer "no".
+        what: Start of the sentence in the log when something else is raised.
+    """
+
+    def callback(_: Any, response: Any) -> Any:
+        try:
+            response.success, response.message = True, action()
+        except XkdError as error:
+            response.success, response.message = False, str(error)
+        except Exception as error:
+            response.success, response.message = False, f"{what}: {_unexpected(error)}"
+            node.get_logger().error(response.message)
+        return response
+
+    return callback
+
+
 def every(node: Node, period_s: float, callback: Callable[[], None], what: str) -> None:
     """Call something again and again, guarded. By wall time: with use_sim_time and no /clock a ROS timer never fires."""
     node.create_timer(period_s, guarded(node, callback, what), clock=Clock(clock_type=ClockType.STEADY_TIME))

@@ -12,6 +12,7 @@ from rclpy.serialization import serialize_message
 from xkd_ros.bags.ros2_form import ros2_types
 from xkd_ros.bags.topics import LATCHED, RecordedQos
 from xkd_ros.bags.writer import BagWriter
+from xkd_ros.core.errors import BagError
 from xkd_ros.msgs.build import make_transforms
 
 
@@ -49,3 +50,7 @@ class PairRecorder:
             BagError: no room or no permission.
         """
         self._writer.__exit__(None, None, None)
+
+    def discard(self) -> None:
+        """Forget everything; nothing appears under the bag's name."""
+        self._writer.__exit__(BagError, BagError("discarded"), None)

@@ -1,7 +1,7 @@
 """Parameters of a node, declared once: the node, its --help, its YAML file and every check read the same table.
 
 rclpy ignores unknown names in silence and refuses `5` where `5.0` is meant; `ParameterTable.declare` does neither.
-Lists are comma-separated strings: an empty list has no type in ROS parameter files.
+Lists are comma-separated strings: an empty list has no type in ROS parameter files. Where `listed` is set an array is taken too.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ class ParameterSpec:
         choices: The allowed strings.
         fixed: May be given at start only.
         check: Further test of a value: returns what is wrong, or "".
+        listed: A text that holds a list, comma-separated; a ROS array of texts is taken too.
     """
 
     name: str
@@ -51,6 +52,7 @@ class ParameterSpec:
     choices: tuple[str, ...] = ()
     fixed: bool = False
     check: Callable[[Any], str] | None = None
+    listed: bool = False
 
     @property
     def type(self) -> Parameter.Type:
@@ -66,10 +68,15 @@ class ParameterSpec:
             return f"{self.minimum:g} .. {self.maximum:g}"
         if self.minimum is not None:
             return f"{self.minimum:g} or more"
+        if self.listed:
+            return "texts, comma-separated"
         return {Parameter.Type.BOOL: "true | false", Parameter.Type.STRING: "text"}.get(self.type, "number")
 
     def coerce(self, value: Any) -> Any:
-        """Turn an integer given for a double into that double, and one given for a text (`wait_for:=1`) into that text."""
+        """Turn an integer given for a double into that double, one given for a text (`wait_for:=1`) and an array into that text."""
+        if self.listed and (value is None or (isinstance(value, Sequence) and not isinstance(value, str))):
+            items = value or ()  # rclpy hands over an empty array as None
+            return ", ".join(items) if all(isinstance(item, str) for item in items) else value
         if isinstance(value, int) and not isinstance(value, bool):
             return {Parameter.Type.DOUBLE: float, Parameter.Type.STRING: str}.get(self.type, int)(value)
         return value

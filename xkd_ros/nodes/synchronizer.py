@@ -27,6 +27,7 @@ from xkd_ros.nodes.restamp import header_stamp_ns
 from xkd_ros.nodes.running import run_node
 from xkd_ros.nodes.synchronizer_parameters import SYNCHRONIZER, USAGE
 from xkd_ros.pairing.nearest import NearestPairer
+from xkd_ros.pairing.statistics import PairingStatistics
 
 _NS = 1_000_000_000
 _INSTALL_FILTERS = "sudo apt install ros-jazzy-message-filters, or use policy:=nearest"
@@ -88,12 +89,25 @@ class SynchronizerNode(Node):
         every(self, 1.0, self._publish_report, "statistics")
 
     def close(self) -> bool:
-        """Finish the recording."""
-        if self._recorder is not None:
-            recorder, self._recorder = self._recorder, None
+        """Finish the recording; one without pairs is not kept."""
+        recorder, self._recorder = self._recorder, None
+        if recorder is not None and self._pairer.statistics.pairs:
             recorder.close()
             self.get_logger().info(f"recorded {self._pairer.statistics.pairs} pairs to {self._values.record}")
+        elif recorder is not None:
+            recorder.discard()
+            self.get_logger().warning(f"no pair came, so {self._values.record} is not written")
         return True
+
+    @property
+    def statistics(self) -> PairingStatistics:
+        """Counts since the start."""
+        return self._pairer.statistics
+
+    @property
+    def recording_problem(self) -> str:
+        """Why the recording ended before its time; empty while all is well."""
+        return self._notes.get("record", "")
 
     # Inputs
 
@@ -198,6 +212,7 @@ class SynchronizerNode(Node):
                     recorder.write_message(camera.source.info_topic, info, image_stamp)
         except XkdError as error:
             self._recorder = None
+            recorder.discard()
             self._notes["record"] = f"recording ended: {error}"
             self.get_logger().error(self._notes["record"])
 

@@ -1,7 +1,8 @@
 """The folder of a learning run: which stage is done, from what, and whether that still holds.
 
-Every stage owns one sub-folder. `stage.json` in it, written last, says which inputs and settings made it; a folder without one is
-unfinished work, which continues when its `begun.json` names the same inputs and settings.
+Every stage owns one sub-folder. `stages/<stage>.json`, written last, says which inputs and settings made it; a stage without one is
+unfinished work, which continues when its `stages/<stage>.begun.json` names the same inputs and settings. The records lie beside the
+stages' folders, not in them, because rooms own their folders whole.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from xkd_ros.core.config import load_yaml
 from xkd_ros.core.errors import ConfigError
 from xkd_ros.core.files import write_atomic
 
-RECORD, BEGUN = "stage.json", "begun.json"
+RECORDS = "stages"
 State = Literal["done", "begun", "to do", "stale"]
 
 
@@ -44,6 +45,15 @@ class StageRecord(BaseModel):
     facts: dict[str, Any] = {}
 
 
+class Begun(BaseModel):
+    """What an unfinished stage works from."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    key: str
+    inputs: dict[str, str]
+
+
 class RunFolder:
     """Records of the stages of one run."""
 
@@ -60,7 +70,7 @@ class RunFolder:
         Raises:
             ConfigError: the record is damaged.
         """
-        path = self.folder(stage) / RECORD
+        path = self._place(stage)
         return load_yaml(path, StageRecord) if path.is_file() else None
 
     def state(self, stage: str, key: str) -> State:
@@ -68,10 +78,8 @@ class RunFolder:
         record = self.record(stage)
         if record is not None:
             return "done" if record.key == key else "stale"
-        begun = self.folder(stage) / BEGUN
-        if not begun.is_file():
-            return "to do"
-        return "begun" if json.loads(begun.read_text())["key"] == key else "stale"
+        begun = self._begun(stage)
+        return "to do" if begun is None else "begun" if begun.key == key else "stale"
 
     def begin(self, stage: str, key: str, inputs: dict[str, str]) -> Path:
         """Claim the stage's folder for these inputs and return it.
@@ -84,24 +92,32 @@ class RunFolder:
                 f"{self.folder(stage)} was made {self._difference(stage, inputs)}; "
                 f"make it again with --redo {stage}, or choose another --work folder"
             )
-        folder = self.folder(stage)
-        if not (folder / BEGUN).is_file():
-            write_atomic(folder / BEGUN, json.dumps({"key": key, "inputs": inputs}) + "\n")
-        return folder
+        if self._begun(stage) is None:
+            write_atomic(self._place(stage, begun=True), Begun(key=key, inputs=inputs).model_dump_json() + "\n")
+        return self.folder(stage)
 
     def finish(self, record: StageRecord) -> None:
         """Write the record that makes the stage done."""
-        write_atomic(self.folder(record.stage) / RECORD, record.model_dump_json(indent=1) + "\n")
+        write_atomic(self._place(record.stage), record.model_dump_json(indent=1) + "\n")
 
     def forget(self, stages: Sequence[str]) -> None:
-        """Delete the folders of these stages."""
+        """Delete what these stages made, records first, so that nothing half-deleted is taken for whole."""
         for stage in stages:
+            self._place(stage).unlink(missing_ok=True)
+            self._place(stage, begun=True).unlink(missing_ok=True)
             if self.folder(stage).is_dir():
                 shutil.rmtree(self.folder(stage))
 
+    def _place(self, stage: str, begun: bool = False) -> Path:
+        return self.path / RECORDS / f"{stage}{'.begun' if begun else ''}.json"
+
+    def _begun(self, stage: str) -> Begun | None:
+        path = self._place(stage, begun=True)
+        return load_yaml(path, Begun) if path.is_file() else None
+
     def _difference(self, stage: str, inputs: dict[str, str]) -> str:
-        record, begun = self.record(stage), self.folder(stage) / BEGUN
-        made_from = record.inputs if record is not None else json.loads(begun.read_text())["inputs"]
+        made = self.record(stage) or self._begun(stage)
+        made_from = {} if made is None else made.inputs
         changed = [name for name in inputs if made_from.get(name) != inputs[name]]
         return f"from other {' and '.join(changed)}" if changed else "with other settings"
 

@@ -47,6 +47,7 @@ class Preprocessor:
         rotation: np.ndarray | None = None,
         order: np.ndarray | None = None,
         undo: bool = True,
+        sampled: bool = False,
         stage_ms: dict[str, float] | None = None,
     ) -> NetInput:
         """Prepare one scan.
@@ -57,6 +58,7 @@ class Preprocessor:
             rotation: (3, 3) levelled_from_lidar; None is the identity.
             order: (M,) permutation; the first point of each voxel in this order is kept. None: array order.
             undo: False leaves `undo` -1 everywhere, for training on the sampled points only.
+            sampled: True: the points are one per voxel already, in the order of the voxels; for recipes that augment after sampling.
             stage_ms: Filled with the wall time of each stage.
         Returns:
             Features of the N points that were kept, their cells and neighbours, and for each raw point the nearest
@@ -73,14 +75,17 @@ class Preprocessor:
         clock.lap("level")
 
         order_near = None if order is None else _restrict(np.asarray(order), near, len(raw))
-        sampled, voxel_of = voxel_groups(levelled, self.geometry.voxel_m, order_near)
+        if sampled:
+            chosen, voxel_of = np.arange(len(near)), np.arange(len(near), dtype=np.int32)
+        else:
+            chosen, voxel_of = voxel_groups(levelled, self.geometry.voxel_m, order_near)
         clock.lap("voxels")
 
-        points = levelled[sampled]
+        points = levelled[chosen]
         surviving = inside_field_of_view(points, self.geometry)
         points = points[surviving]
         cells, grids = plane_cells(points, self.geometry)
-        kept = near[sampled[surviving]]
+        kept = near[chosen[surviving]]
         features = self._features(points, None if intensity is None else np.asarray(intensity)[kept])
         clock.lap("cells")
 

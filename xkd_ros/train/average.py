@@ -9,7 +9,7 @@ from torch import nn
 
 
 class Average:
-    """A copy of the model that follows it slowly.
+    """A copy of the model that follows it slowly, on the same device.
 
     Batch-norm statistics are copied, not averaged: they are averages already.
     """
@@ -27,3 +27,9 @@ class Average:
         torch._foreach_lerp_(own, new, 1 - decay)
         for mine, theirs in zip(self.model.buffers(), model.buffers()):
             mine.copy_(theirs)
+
+    def on_cpu(self) -> nn.Module:
+        """Return the averaged model on the CPU: itself if it is there, else a copy."""
+        if all(tensor.device.type == "cpu" for tensor in self.model.parameters()):
+            return self.model
+        return copy.deepcopy(self.model).cpu()

@@ -14,25 +14,11 @@ import numpy as np
 
 from xkd_ros.core.types import UNKNOWN, Scan
 from xkd_ros.worlds.materials import Material, Slot
+from xkd_ros.worlds.motion import Motion, Track
 from xkd_ros.worlds.raycaster import Hits, Raycaster
 from xkd_ros.worlds.sensors import Sensor
 
 _GLASS_PASSES = 4
-
-
-@dataclass(frozen=True)
-class Motion:
-    """Movement during one turn, constant in the sensor's frame.
-
-    Attributes:
-        velocity_mps: (3,) metres per second, sensor frame.
-        yaw_rate_radps: Turn about the sensor's z axis.
-        period_s: Time of one turn.
-    """
-
-    velocity_mps: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    yaw_rate_radps: float = 0.0
-    period_s: float = 0.1
 
 
 @dataclass(frozen=True)
@@ -95,7 +81,7 @@ class LidarModel:
         materials: tuple[Material, ...],
         world_from_lidar: np.ndarray,
         rng: np.random.Generator,
-        motion: Motion | None = None,
+        motion: Motion | Track | None = None,
         rig: Raycaster | None = None,
         stamp_ns: int = 0,
         frame_id: str = "lidar",
@@ -221,16 +207,15 @@ class LidarModel:
         return LidarModel(fewer, self.flaws, self.sectors)
 
 
-def _place(rays: np.ndarray, time: np.ndarray, world_from_lidar: np.ndarray, motion: Motion | None) -> tuple[np.ndarray, np.ndarray]:
+def _place(
+    rays: np.ndarray, time: np.ndarray, world_from_lidar: np.ndarray, motion: Motion | Track | None
+) -> tuple[np.ndarray, np.ndarray]:
     """Return world origins and directions of the rays, each at its own time."""
     rotation = world_from_lidar[:3, :3].astype(np.float32)
     position = world_from_lidar[:3, 3].astype(np.float32)
     if motion is None:
         return np.broadcast_to(position, rays.shape), rays @ rotation.T
-    turn = motion.yaw_rate_radps * time
-    c, s = np.cos(turn), np.sin(turn)
-    turned = np.stack([c * rays[:, 0] - s * rays[:, 1], s * rays[:, 0] + c * rays[:, 1], rays[:, 2]], 1)
-    shift = time[:, None] * np.asarray(motion.velocity_mps, np.float32)
+    shift, turned = motion.moved(rays, time)
     return position + shift @ rotation.T, turned @ rotation.T
 
 

@@ -6,6 +6,7 @@ Comes in: scans, pictures, poses. Goes out: rosbags messages, for `simulate` to 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from xkd_ros.core.se3 import invert, quaternion_from_rotation
 from xkd_ros.core.types import CameraImage, Scan
 from xkd_ros.msgs.build import make_camera_info, make_cloud, make_image, make_transforms
 from xkd_ros.msgs.header import make_header
-from xkd_ros.worlds.simulated_rig import SimulatedRig
+from xkd_ros.worlds.simulated_rig import ImageKind, SimulatedRig
 
 BASE_FRAME, ODOM_FRAME = "base_link", "odom"
 _JPEG_QUALITY = 92
@@ -38,15 +39,24 @@ def make_ouster_cloud(scan: Scan, rows: int, types: Mapping[str, Any]) -> Any:
     return make_cloud(Scan(scan.points_m, scan.intensity, scan.stamp_ns, scan.frame_id), types, extra, rows)
 
 
+def make_hesai_cloud(scan: Scan, types: Mapping[str, Any]) -> Any:
+    """Build the cloud of a Hesai driver: x y z intensity ring timestamp (absolute seconds, float64), without missing returns."""
+    if scan.time_s is None:
+        raise XkdError("a Hesai cloud needs the time of every point")
+    return make_cloud(replace(scan, time_s=None), types, {"timestamp": scan.stamp_ns * 1e-9 + scan.time_s.astype(float)})
+
+
 def make_scan_message(scan: Scan, rig: SimulatedRig, rows: int, types: Mapping[str, Any]) -> Any:
     """Build the PointCloud2 of the rig's driver; Velodyne's is x y z intensity ring time, without missing returns."""
-    return make_ouster_cloud(scan, rows, types) if rig.simulation.cloud == "ouster" else make_cloud(scan, types)
+    if rig.simulation.cloud == "ouster":
+        return make_ouster_cloud(scan, rows, types)
+    return make_hesai_cloud(scan, types) if rig.simulation.cloud == "hesai" else make_cloud(scan, types)
 
 
-def make_picture_message(image: CameraImage, jpeg: bool, types: Mapping[str, Any]) -> Any:
+def make_picture_message(image: CameraImage, kind: ImageKind, types: Mapping[str, Any]) -> Any:
     """Build an Image, or a CompressedImage as the compressed image transport writes it."""
-    if not jpeg:
-        return make_image(image, types)
+    if kind != "jpeg":
+        return make_image(image, types, grey=kind == "mono")
     import cv2
 
     good, data = cv2.imencode(".jpg", np.ascontiguousarray(image.rgb[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])

@@ -148,7 +148,6 @@ def _measure(walk: Walkthrough, truth: Path, progress: Progress | None) -> Itera
     rig = walk.rig.rig
     start_ns = _EPOCH_NS + walk.seed * _HOUR_NS
     organised = walk.rig.simulation.cloud == "ouster"
-    jpeg = walk.rig.simulation.images == "jpeg"
     rows = len(SENSORS[walk.rig.simulation.lidar].elevations_deg)
     yield start_ns, "/tf_static", recording.make_static_transforms(walk.rig, start_ns, types), start_ns
     odometry = walk.odometry()
@@ -163,7 +162,7 @@ def _measure(walk: Walkthrough, truth: Path, progress: Progress | None) -> Itera
             stamp_ns = start_ns + round(walk.picture_time_s(camera, index) * 1e9)
             image = CameraImage(walk.picture(camera, index).rgb, stamp_ns, config.frame_id)
             received_ns = stamp_ns + _IMAGE_DELAY_NS
-            yield horizon_ns, config.topic, recording.make_picture_message(image, jpeg, types), received_ns
+            yield horizon_ns, config.topic, recording.make_picture_message(image, walk.rig.simulation.images, types), received_ns
             yield horizon_ns, recording.info_topic(config.topic), recording.make_info_message(config, stamp_ns, types), received_ns
         while upcoming is not None and upcoming[0] < now_s + SCAN_PERIOD_S:
             stamp_ns = start_ns + round(upcoming[0] * 1e9)

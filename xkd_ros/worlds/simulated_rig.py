@@ -26,6 +26,7 @@ from xkd_ros.worlds.trajectory import Gait
 _FOLDER = Path(__file__).parent / "rigs"
 _COMPANION = ".simulation.yaml"
 _DEFAULT_HEIGHT_M = 1.0
+ImageKind = Literal["raw", "jpeg", "mono"]
 
 
 class CarrierConfig(BaseModel):
@@ -44,8 +45,9 @@ class SimulationConfig(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     lidar: str = Field(default="os1_16", description="sensor model, a name in worlds.sensors.SENSORS")
-    cloud: Literal["ouster", "velodyne"] = Field(default="ouster", description="point fields and order of the driver")
-    images: Literal["raw", "jpeg"] = Field(default="raw", description="sensor_msgs/Image rgb8, or CompressedImage")
+    lidar_xy_m: tuple[float, float] = Field(default=(0.0, 0.0), description="place of the lidar on the carrier: ahead, left")
+    cloud: Literal["ouster", "velodyne", "hesai"] = Field(default="ouster", description="point fields and order of the driver")
+    images: ImageKind = Field(default="raw", description="sensor_msgs/Image rgb8, CompressedImage, or Image mono8")
     carrier: CarrierConfig = CarrierConfig()
     sensor: SensorModel = SensorModel()
 
@@ -68,7 +70,7 @@ class SimulatedRig:
         """Return the lidar's place on the carrier, whose origin is on the floor; (4, 4) float64."""
         lidar = self.rig.lidar
         height = _DEFAULT_HEIGHT_M if lidar.height_m is None else lidar.height_m
-        return make_transform(rotation_from_rpy(*np.radians(lidar.rpy_deg or (0.0, 0.0, 0.0))), (0.0, 0.0, height))
+        return make_transform(rotation_from_rpy(*np.radians(lidar.rpy_deg or (0.0, 0.0, 0.0))), (*self.simulation.lidar_xy_m, height))
 
     def gait(self) -> Gait:
         """Return how the carrier moves."""

@@ -15,8 +15,9 @@ import numpy as np
 from xkd_ros.core.se3 import make_transform, rotation_from_rpy
 from xkd_ros.worlds.building import Building, make_building
 from xkd_ros.worlds.carrier import make_carrier
-from xkd_ros.worlds.lidar import Flaws, LidarModel, Motion, Sectors
+from xkd_ros.worlds.lidar import Flaws, LidarModel, Sectors
 from xkd_ros.worlds.mesh import Mesh, concatenate
+from xkd_ros.worlds.motion import Motion
 from xkd_ros.worlds.nearby import draw_things
 from xkd_ros.worlds.people import Person, make_person
 from xkd_ros.worlds.raycaster import Raycaster

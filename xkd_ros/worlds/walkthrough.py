@@ -16,8 +16,9 @@ from xkd_ros.core.types import Scan
 from xkd_ros.worlds.building import make_building
 from xkd_ros.worlds.camera import CameraRenderer, Picture
 from xkd_ros.worlds.crowd import Crowd
-from xkd_ros.worlds.lidar import LidarModel, Motion
+from xkd_ros.worlds.lidar import LidarModel
 from xkd_ros.worlds.mesh import concatenate
+from xkd_ros.worlds.motion import Track
 from xkd_ros.worlds.raycaster import Raycaster
 from xkd_ros.worlds.sensors import SENSORS
 from xkd_ros.worlds.shading import Shader
@@ -29,6 +30,7 @@ SCAN_PERIOD_S = 0.1
 ODOMETRY_PERIOD_S = 0.02
 _SPLITS = (("train", range(0, 60)), ("val", range(60, 75)), ("test", range(75, 100)))
 _EARLIEST_S, _LATEST_S = 0.004, 0.03
+_KNOTS = 11  # poses during one turn of the lidar
 _STREAMS = ("trajectory", "people", "scan", "picture", "odometry", "trigger")
 
 
@@ -97,10 +99,8 @@ class Walkthrough:
         """
         time_s = index * SCAN_PERIOD_S
         pose = self.world_from_lidar(time_s)
-        moved = invert(pose) @ self.world_from_lidar(time_s + SCAN_PERIOD_S)
-        velocity = moved[:3, 3] / SCAN_PERIOD_S
-        turn = float(np.arctan2(moved[1, 0], moved[0, 0])) / SCAN_PERIOD_S
-        motion = Motion((float(velocity[0]), float(velocity[1]), float(velocity[2])), turn, SCAN_PERIOD_S)
+        knots = np.linspace(0, SCAN_PERIOD_S, _KNOTS)
+        motion = Track(knots, np.stack([invert(pose) @ self.world_from_lidar(time_s + float(knot)) for knot in knots]))
         # People stand still during the turn, where they are in its middle.
         people = self.crowd.at(time_s + SCAN_PERIOD_S / 2)
         caster = self._caster.with_meshes([concatenate([p.mesh_in_world() for p in people])]) if people else self._caster

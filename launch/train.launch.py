@@ -1,0 +1,107 @@
+"""Learn from recordings: the trainer; to collect what it learns from, also the replayer.
+
+ros2 launch xkd_ros train.launch.py bags:=site_a.mcap,site_b rig:=rig.yaml model_out:=models/site
+ros2 launch xkd_ros train.launch.py collect:=true replay:=walk points:=/ouster/points image:=/camera/image_raw
+"""
+
+import os
+from pathlib import Path
+
+import yaml
+from ament_index_python.packages import get_package_share_directory
+from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
+from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import Node
+from launch_ros.parameter_descriptions import ParameterValue
+
+SHARE = Path(get_package_share_directory("xkd_ros"))
+CONFIG = SHARE / "config"
+
+# name, default, help. An empty default of a parameter leaves it to the parameter file.
+ARGUMENTS = [
+    ("bags", "", "recordings to learn from, comma-separated: rosbag2 folders, .mcap, .db3 or ROS 1 .bag; empty: as in params_file"),
+    ("rig", "", "rig YAML with calibration that the recordings lack; empty: as in params_file"),
+    ("recipe", "", "how to learn, such as scalr or scalr_plus; empty: as in params_file"),
+    ("teacher", "", "image model to learn from, hub id or folder; empty: as in params_file"),
+    ("model_out", "", "folder of the model that comes out; empty: as in params_file"),
+    ("work", "", "folder of the run, where an interrupted one goes on; empty: as in params_file"),
+    ("config", "", "YAML of `xkd learn`; empty: as in params_file"),
+    ("set", "", "changes to the config as key=value, comma-separated, such as distill.epochs=5; empty: as in params_file"),
+    ("autostart", "true", "train at once, or when collecting has ended; false: when ~/start is called"),
+    ("collect", "false", "true first records the pairs of the topics below into a bag under work/collected"),
+    ("points", "", "lidar topic to collect; empty: that of the rig"),
+    ("image", "", "image topics to collect, comma-separated; empty: those of the rig"),
+    ("silence_s", "", "collecting ends when no scan has come for so many seconds, 0: by ~/start or ~/stop; empty: as in params_file"),
+    ("replay", "", "recording to play for collecting; empty: the topics come from elsewhere"),
+    ("rate", "1.0", "speed of replay"),
+    ("namespace", "", "namespace of all nodes"),
+    ("params_file", str(CONFIG / "trainer.yaml"), "parameter file of the trainer"),
+    ("dds_profile", str(CONFIG / "fastdds_large_clouds.xml"), "Fast DDS profile that carries large clouds; empty: leave DDS alone"),
+    ("log_level", "info", "debug | info | warn | error"),
+]
+# Parameters of the trainer under the same name.
+TEXTS = ("bags", "rig", "recipe", "teacher", "model_out", "work", "config", "set", "points")
+
+
+def generate_launch_description() -> LaunchDescription:
+    """List the arguments; the nodes follow when their values are known."""
+    declared = [DeclareLaunchArgument(name, default_value=default, description=text) for name, default, text in ARGUMENTS]
+    return LaunchDescription([*declared, OpaqueFunction(function=_start)])
+
+
+def _start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    given = {name: LaunchConfiguration(name).perform(context) for name, _, _ in ARGUMENTS}
+    actions: list[LaunchDescriptionEntity] = []
+    # A profile that the user has set already is left alone.
+    if given["dds_profile"] and "FASTRTPS_DEFAULT_PROFILES_FILE" not in os.environ:
+        actions.append(SetEnvironmentVariable("FASTRTPS_DEFAULT_PROFILES_FILE", given["dds_profile"]))
+    collect = _true(given["collect"])
+    if given["replay"] and not (collect and given["points"]):
+        raise RuntimeError("replay plays a recording to collect from: give collect:=true and points:=TOPIC with it")
+    actions.append(_trainer(given, collect))
+    if given["replay"]:
+        actions.append(_replayer(given))
+    return actions
+
+
+def _trainer(given: dict[str, str], collect: bool) -> Node:
+    parameters = {"autostart": _true(given["autostart"]), "collect": collect}
+    # As texts, whatever they look like: a work folder may be called 2024.
+    parameters |= {name: ParameterValue(given[name], value_type=str) for name in TEXTS if given[name]}
+    if given["image"]:
+        parameters["images"] = ParameterValue(given["image"], value_type=str)
+    if given["silence_s"]:
+        parameters["silence_s"] = float(given["silence_s"])
+    return Node(
+        package="xkd_ros",
+        executable="trainer",
+        name="trainer",
+        namespace=given["namespace"],
+        parameters=[given["params_file"], parameters],
+        ros_arguments=["--log-level", f"trainer:={given['log_level']}"],
+        output="screen",
+    )
+
+
+def _replayer(given: dict[str, str]) -> Node:
+    waited_for = [given["points"], *[name.strip() for name in given["image"].split(",") if name.strip()]]
+    return Node(
+        package="xkd_ros",
+        executable="replayer",
+        name="replayer",
+        namespace=given["namespace"],
+        parameters=[
+            str(CONFIG / "replayer.yaml"),
+            {"bag": given["replay"], "rate": float(given["rate"]), "wait_for": ", ".join(f"{name}:1" for name in waited_for)},
+        ],
+        ros_arguments=["--log-level", f"replayer:={given['log_level']}"],
+        output="screen",
+    )
+
+
+def _true(text: str) -> bool:
+    value = yaml.safe_load(text)
+    if not isinstance(value, bool):
+        raise RuntimeError(f"launch argument got '{text}', expected true or false")
+    return value

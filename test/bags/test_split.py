@@ -1,0 +1,93 @@
+"""Splits: shares as asked, no neighbours on two sides, every rig in every split, sensible with very few frames."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from xkd_ros.bags.frame_config import FrameConfig
+from xkd_ros.bags.split import GAP, assign_splits
+
+
+def stamps(count: int, period_s: float = 0.1) -> np.ndarray:
+    return (1e18 + np.arange(count) * period_s * 1e9).astype(np.int64)
+
+
+def split_one(values: np.ndarray, **settings: object) -> tuple[np.ndarray, list[str]]:
+    found, notes = assign_splits([values], ["drive"], ["rig"], FrameConfig.model_validate(settings))
+    return found[0], notes
+
+
+@settings(max_examples=60, deadline=None)
+@given(count=st.integers(10, 20_000), gap_s=st.floats(0, 5), block_s=st.floats(5, 60))
+def test_no_leak_between_blocks(count: int, gap_s: float, block_s: float) -> None:
+    values = stamps(count)
+    split, notes = split_one(values, split="blocks", gap_s=gap_s, block_s=block_s)
+    assert set(split) - {GAP} == {0, 1, 2}
+    kept = np.flatnonzero(split != GAP)
+    changes = np.flatnonzero(np.diff(split[kept]))
+    apart = (values[kept[changes + 1]] - values[kept[changes]]) * 1e-9
+    if not notes:
+        assert (apart >= gap_s - 1e-6).all()
+    shares = np.bincount(split[kept], minlength=3) / len(kept)
+    assert shares[0] > 0.55
+    if count > 2000 and gap_s < 1:
+        np.testing.assert_allclose(shares, [0.7, 0.15, 0.15], atol=0.06)
+
+
+def test_long_recordings_have_several_blocks_of_each_and_the_result_is_always_the_same() -> None:
+    values = stamps(20_010)
+    first, _ = split_one(values, block_s=30)
+    again, _ = split_one(values.copy(), block_s=30)
+    np.testing.assert_array_equal(first, again)
+    assert np.count_nonzero(np.diff((first == 1).astype(int)) == 1) == 10
+
+
+@pytest.mark.parametrize(("count", "expected"), [(1, [1, 0, 0]), (2, [1, 1, 0]), (3, [1, 1, 1]), (5, [3, 1, 1]), (9, [7, 1, 1])])
+def test_few_frames_get_at_least_one_each_and_it_is_said(count: int, expected: list[int]) -> None:
+    split, notes = split_one(stamps(count, 1.0))
+    assert np.bincount(split, minlength=3).tolist() == expected
+    assert f"of {count} frames: too few" in notes[0]
+
+
+def test_an_uneven_recording_still_has_all_splits() -> None:
+    values = np.concatenate([stamps(50), stamps(1) + int(3600e9)])
+    split, notes = split_one(values)
+    assert set(split) == {0, 1, 2} and "unevenly" in notes[0]
+
+
+def test_a_clock_that_jumps_back_does_not_break_the_blocks() -> None:
+    values = np.concatenate([stamps(100), stamps(100) - int(50e9)])
+    split, _ = split_one(values)
+    assert {0, 1, 2} <= set(split) and (np.diff(split[split != GAP]) >= 0).all()
+
+
+def test_everything_for_training() -> None:
+    split, notes = split_one(stamps(100), shares=(1.0, 0.0, 0.0))
+    assert not split.any() and not notes
+    split, _ = split_one(stamps(100), shares=(0.8, 0.2, 0.0))
+    assert set(split) == {0, 1, GAP}
+
+
+def test_by_recording_every_rig_is_everywhere() -> None:
+    rigs = ["a"] * 6 + ["b"] * 7 + ["c"] * 2
+    values = [stamps(20) for _ in rigs]
+    found, notes = assign_splits(values, [str(index) for index in range(15)], rigs, FrameConfig())
+    for rig, wholes in (("a", [4, 1, 1]), ("b", [5, 1, 1])):
+        members = [split for split, name in zip(found, rigs) if name == rig]
+        assert all(len(set(split)) == 1 for split in members)
+        assert np.bincount([split[0] for split in members], minlength=3).tolist() == wholes
+    assert all({0, 1, 2} <= set(split) for split, name in zip(found, rigs) if name == "c")
+    by_bag, notes = assign_splits(values[:2], ["x", "y"], ["c", "c"], FrameConfig(split="bag"))
+    assert "too few to split by recording" in notes[0] and {0, 1, 2} <= set(by_bag[0])
+    three, _ = assign_splits(values[:3], ["x", "y", "z"], ["c"] * 3, FrameConfig(split="bag"))
+    assert [split[0] for split in three] == [0, 1, 2]
+
+
+def test_shares_must_add_up() -> None:
+    for shares in ((0.7, 0.2, 0.2), (0.0, 0.5, 0.5), (1.2, -0.1, -0.1)):
+        with pytest.raises(ValidationError, match="add up to 1"):
+            FrameConfig(shares=shares)

@@ -1,0 +1,97 @@
+"""Which frames are for training, for choosing and for the final test, so that no place is on two sides.
+
+Neighbouring scans look alike: a random split would test on what was learnt. So whole recordings, or contiguous blocks with a gap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from xkd_ros.bags.frame_config import SPLITS, FrameConfig
+
+GAP = len(SPLITS)
+"""Number of the split of frames that are left out between two others."""
+# Fewer frames than this cannot afford a gap.
+_FEW_FRAMES = 10
+# Recordings are split as wholes only where the rig has enough of them and no one outweighs the others.
+_ENOUGH_BAGS, _LARGEST_RATIO = 6, 4
+# A gap may take this share of a block at most.
+_LARGEST_GAP_SHARE = 0.25
+
+
+def assign_splits(
+    stamps_ns: Sequence[np.ndarray], names: Sequence[str], rigs: Sequence[str], config: FrameConfig
+) -> tuple[list[np.ndarray], list[str]]:
+    """Choose the split of every frame.
+
+    Args:
+        stamps_ns: (F,) int64 of the frames of each source.
+        names: Name of each source, for the notes.
+        rigs: Rig of each source: every rig is split for itself, so that all are in every split.
+        config: Kind of split, shares, lengths.
+    Returns:
+        (F,) int64 per source: index into SPLITS, or GAP; and what a person should know, one line each.
+    """
+    splits: list[np.ndarray] = [np.zeros(len(stamps), np.int64) for stamps in stamps_ns]
+    notes: list[str] = []
+    for rig in dict.fromkeys(rigs):
+        members = [index for index, name in enumerate(rigs) if name == rig and len(stamps_ns[index])]
+        sizes = [len(stamps_ns[index]) for index in members]
+        whole = len(members) >= _ENOUGH_BAGS and max(sizes) <= _LARGEST_RATIO * float(np.median(sizes))
+        if config.split == "bag" and len(members) < 3:
+            notes.append(f"rig {rig} has {len(members)} recordings: too few to split by recording, so by blocks")
+        if (config.split == "bag" and len(members) >= 3) or (config.split == "auto" and whole):
+            for index, split in zip(members, _by_count(len(members), config.shares)):
+                splits[index][:] = split
+            continue
+        for index in members:
+            splits[index], note = _blocks(stamps_ns[index], config)
+            if note:
+                notes.append(f"{names[index]}: {note}")
+    return splits, notes
+
+
+def _by_count(count: int, shares: tuple[float, ...]) -> np.ndarray:
+    """Divide `count` things in order: train first, at least one each while there are enough."""
+    sizes = [0, 0, 0]
+    for split in (1, 2):
+        if shares[split] and count - sum(sizes) > 1:
+            sizes[split] = min(max(1, round(shares[split] * count)), count - sum(sizes) - 1)
+    sizes[0] = count - sum(sizes)
+    return np.repeat(np.arange(3), sizes)
+
+
+def _blocks(stamps_ns: np.ndarray, config: FrameConfig) -> tuple[np.ndarray, str]:
+    """Divide one recording: train, val, test, and again when it is long, the first frames after each change left out."""
+    count = len(stamps_ns)
+    wanted = [split for split, share in enumerate(config.shares) if share]
+    if count < _FEW_FRAMES:
+        splits = _by_count(count, config.shares)
+        return splits, "" if len(wanted) == 1 else f"{_counts(splits)} of {count} frames: too few to keep the splits apart by a gap"
+    seconds = (stamps_ns - stamps_ns[0]) * 1e-9
+    if (np.diff(seconds) < 0).any():
+        seconds = np.arange(count) * float(np.median(np.abs(np.diff(seconds))) or 0.1)
+    duration = float(seconds[-1])
+    parts = np.array([config.shares[split] for split in wanted])
+    cycles = max(1, int(duration * parts.min() / config.block_s))
+    edges = np.concatenate([(cycle + np.cumsum(parts)) / cycles for cycle in range(cycles)]) * duration
+    block = np.minimum(np.searchsorted(edges, seconds, "right"), len(edges) - 1)
+    starts = np.concatenate([[0.0], edges[:-1]])
+    gap_s = min(config.gap_s, _LARGEST_GAP_SHARE * duration * float(parts.min()) / cycles)
+    splits = np.array(wanted)[block % len(wanted)]
+    if len(wanted) > 1:
+        splits = np.where((block > 0) & (seconds - starts[block] < gap_s), GAP, splits)
+    if not set(wanted) <= set(splits.tolist()):
+        splits = _by_count(count, config.shares)
+        return splits, f"{_counts(splits)} of {count} frames: too unevenly recorded to keep the splits apart by a gap"
+    shortened = len(wanted) > 1 and gap_s < config.gap_s
+    return (
+        splits,
+        f"{duration:.0f} s are short: the gap between the splits is {gap_s:.2g} s instead of {config.gap_s:g} s" if shortened else "",
+    )
+
+
+def _counts(splits: np.ndarray) -> str:
+    return ", ".join(f"{np.count_nonzero(splits == split)} {name}" for split, name in enumerate(SPLITS) if (splits == split).any())

@@ -1,0 +1,49 @@
+"""Commands that measure speed; every figure in the docs comes from here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from xkd_ros.cli.options import DEFAULT_MODEL, Json, Model, Threads
+from xkd_ros.core.share import find_model
+
+bench = typer.Typer(no_args_is_help=True, help="Measure speed; every figure in the docs comes from here.")
+
+
+@bench.command("model")
+def bench_model(
+    reference: Annotated[Path | None, typer.Option(help="Checkout of the public WaffleIron, timed beside ours.")] = None,
+    depth: int = 24,
+    width: int = 64,
+    points: Annotated[str, typer.Option(help="Voxel counts, comma separated.")] = "3000,6000,11000",
+    threads: Threads = None,
+    json: Json = None,
+) -> None:
+    """Time the network alone."""
+    from xkd_ros.pipeline.bench import run_bench_model
+
+    run_bench_model(reference=reference, depth=depth, width=width, points=points, threads=threads, json=json)
+
+
+@bench.command("preprocess")
+def bench_preprocess(threads: Threads = None, json: Json = None) -> None:
+    """Time what happens before the network."""
+    from xkd_ros.pipeline.bench import run_bench_preprocess
+
+    run_bench_preprocess(threads=threads, json=json)
+
+
+@bench.command("node")
+def bench_node(
+    model: Model = DEFAULT_MODEL,
+    bag: Annotated[Path | None, typer.Option(help="Recording to play; default: a simulated walk.")] = None,
+    seconds: Annotated[float, typer.Option(min=3)] = 20.0,
+    json: Json = None,
+) -> None:
+    """Time the whole node: DDS in, DDS out, player and subscriber in other processes, as fast as keep-latest allows."""
+    from xkd_ros.pipeline.bench_node import run_bench_node
+
+    run_bench_node(model=find_model(model), bag=bag, seconds=seconds, json=json)

@@ -1,0 +1,95 @@
+"""Commands for recordings and robots: demo, simulate, inspect, calib, label, validate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from xkd_ros.cli.options import DEFAULT_MODEL, BagPath, Json, Model, Out, PointsTopic, RealBag, RealLabels, RigPath, Threads
+from xkd_ros.core.share import find_model
+
+app = typer.Typer()
+
+
+@app.command()
+def demo(
+    out: Out = Path("demo"),
+    model: Model = DEFAULT_MODEL,
+    seed: Annotated[int, typer.Option(help="Building; 75 to 99 were never used in training.")] = 75,
+    rig: Annotated[str, typer.Option(help="ouster16 or vlp32.")] = "ouster16",
+    seconds: Annotated[float, typer.Option(min=2, help="Length of the walk.")] = 20.0,
+) -> None:
+    """Simulate a building, send its scans over real ROS 2 topics, label them live, draw pictures."""
+    from xkd_ros.pipeline.demo import run_demo
+
+    run_demo(out=out, model=find_model(model), seed=seed, rig=rig, seconds=seconds)
+
+
+@app.command()
+def simulate(
+    out: Out,
+    seed: Annotated[int, typer.Option(min=0, help="Building: 0-59 train, 60-74 validation, 75-99 test.")] = 75,
+    rig: Annotated[str, typer.Option(help="ouster16, vlp32 or a rig YAML.")] = "ouster16",
+    seconds: Annotated[float, typer.Option(min=0.2, help="Length of the walk.")] = 20.0,
+) -> None:
+    """Walk a simulated rig through a simulated building and write a ROS 2 bag with true labels beside it."""
+    from xkd_ros.pipeline.simulation import run_simulation
+
+    run_simulation(seed=seed, rig=rig, seconds=seconds, out=out)
+
+
+@app.command()
+def inspect(bag: BagPath, topic: PointsTopic = None, rig: RigPath = None) -> None:
+    """Say what a recording holds, what pairs, what is missing for segmentation and for training, and what to do."""
+    from xkd_ros.pipeline.inspection import print_inspection
+
+    print_inspection(bag, topic, rig)
+
+
+@app.command()
+def calib(
+    bag: BagPath,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Rig YAML to write, or the picture with --check.")] = None,
+    topic: PointsTopic = None,
+    rig: RigPath = None,
+    check: Annotated[bool, typer.Option("--check", help="Draw the points over an image, coloured by depth.")] = False,
+) -> None:
+    """Write the rig of a recording as YAML, or check a calibration by eye."""
+    from xkd_ros.pipeline.inspection import write_overlay, write_rig
+
+    if check:
+        write_overlay(bag, rig, out or Path("calibration.png"))
+    else:
+        write_rig(bag, out or Path("rig.yaml"), topic, rig)
+
+
+@app.command()
+def label(
+    bag: BagPath,
+    out: Out,
+    model: Model = DEFAULT_MODEL,
+    pictures: Annotated[Path | None, typer.Option(help="Also draw each labelled scan into this folder.")] = None,
+    topic: PointsTopic = None,
+    backend: Annotated[str, typer.Option(help="auto, torch, onnxruntime or tensorrt.")] = "auto",
+    threads: Threads = None,
+) -> None:
+    """Label a recording offline: every original topic is copied and the labelled cloud is written beside it."""
+    from xkd_ros.pipeline.labelling import label_bag
+
+    label_bag(bag, out, find_model(model), pictures=pictures, topic=topic, backend=backend, threads=threads)
+
+
+@app.command()
+def validate(
+    model: Model = DEFAULT_MODEL,
+    bag: RealBag = None,
+    labels: RealLabels = None,
+    seeds: Annotated[str, typer.Option(help="Simulated buildings as first-last; empty for none.")] = "60-74",
+    json: Json = None,
+) -> None:
+    """Score a model on simulated validation buildings and on really labelled scans, also tilted, dimmed and thinned."""
+    from xkd_ros.pipeline.validation import run_validation
+
+    run_validation(find_model(model), bag, labels, seeds, json)

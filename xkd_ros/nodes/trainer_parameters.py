@@ -1,0 +1,101 @@
+"""The parameters of the trainer, the words its --help opens with, and the command that they make."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+
+from xkd_ros.nodes.parameters import ParameterSpec, ParameterTable
+from xkd_ros.nodes.qos import RELIABILITIES
+
+USAGE = """\
+trainer: learns from recorded bags what `xkd learn` learns from them, in a process of its own beside the graph; or collects the
+pairs of live topics into a bag first.
+
+Subscribes:  while collecting: points, the images and their CameraInfo, /tf_static
+Publishes:   ~/progress (std_msgs/String, JSON, latched), /diagnostics
+Services:    ~/start, ~/stop (std_srvs/Trigger); a start after a stop, a crash or a reboot goes on where the training was
+
+Examples:
+  xkd_trainer --ros-args -p bags:=site_a.mcap,site_b -p rig:=rig.yaml -p model_out:=models/site
+  xkd_trainer --ros-args -p collect:=true -p points:=/os_cloud_node/points -p images:=/camera/image_raw"""
+
+LEARN = (sys.executable, "-m", "xkd_ros.cli", "learn")
+_BRACKETS = {"[": 1, "{": 1, "(": 1, "]": -1, "}": -1, ")": -1}
+
+
+def split_changes(text: str) -> list[str]:
+    """Read "distill.epochs=5, frames.shares=[0.8, 0.1, 0.1]": commas inside brackets belong to the value."""
+    items, depth = [""], 0
+    for letter in text:
+        depth += _BRACKETS.get(letter, 0)
+        if letter == "," and depth <= 0:
+            items.append("")
+        else:
+            items[-1] += letter
+    return [item.strip() for item in items if item.strip()]
+
+
+def _changes_problem(text: str) -> str:
+    wrong = [item for item in split_changes(text) if not item.partition("=")[1] or not item.partition("=")[0].strip()]
+    return f"'{wrong[0]}' is not of the form key=value, such as distill.epochs=5" if wrong else ""
+
+
+TRAINER = ParameterTable(
+    "trainer",
+    [
+        ParameterSpec("bags", "", "Recordings to learn from: rosbag2 folders, .mcap, .db3, ROS 1 .bag.", fixed=True, listed=True),
+        ParameterSpec("rig", "", "Rig YAML with calibration that the recordings lack.", fixed=True),
+        ParameterSpec("recipe", "", "How to learn, such as scalr or scalr_plus; empty: as config says.", fixed=True),
+        ParameterSpec("teacher", "", "Image model to learn from: hub id or folder; empty: as config says.", fixed=True),
+        ParameterSpec("model_out", "models/site", "Folder of the model that comes out.", fixed=True),
+        ParameterSpec("work", "runs/site", "Folder of the run: stages, checkpoints, learn.log; the same one resumes.", fixed=True),
+        ParameterSpec("config", "", "YAML of `xkd learn`; empty: its defaults.", fixed=True),
+        ParameterSpec(
+            "set", "", "Changes to config as key=value, such as distill.epochs=5.", fixed=True, listed=True, check=_changes_problem
+        ),
+        ParameterSpec("autostart", True, "Train at once, or when collecting has ended; false: when ~/start is called.", fixed=True),
+        ParameterSpec("collect", False, "First record the pairs of the topics below to a new bag under work/collected.", fixed=True),
+        ParameterSpec("points", "", "Lidar topic to collect; empty: that of rig, else points.", fixed=True),
+        ParameterSpec("images", "", "Image topics to collect; empty: those of rig.", fixed=True, listed=True),
+        ParameterSpec("camera_infos", "", "CameraInfo topics, one per image; empty: camera_info beside it.", fixed=True, listed=True),
+        ParameterSpec(
+            "silence_s",
+            10.0,
+            "Collecting ends when there were pairs and no scan has come for so long; 0: when ~/start or ~/stop is called.",
+            0,
+            3600,
+            fixed=True,
+        ),
+        ParameterSpec("input_reliability", "best_effort", "QoS of what is collected.", choices=RELIABILITIES, fixed=True),
+        ParameterSpec("niceness", 10, "Lower CPU priority of the training, so that the robot goes first.", 0, 19, fixed=True),
+        ParameterSpec("grace_s", 20.0, "Time that ~/stop leaves the training to end by itself before it is killed.", 0, 600, fixed=True),
+        ParameterSpec(
+            "stale_s",
+            300.0,
+            "/diagnostics warns when the training has not said anything for so long.",
+            1,
+            86400,
+            fixed=True,
+        ),
+    ],
+)
+
+
+def learn_command(program: Sequence[str], values: SimpleNamespace, bags: Sequence[Path], progress: Path) -> list[str]:
+    """Write the command line of `xkd learn`.
+
+    Args:
+        program: What starts `xkd learn`.
+        values: Of the parameters.
+        bags: Recordings.
+        progress: File for its lines of progress.
+    """
+    options = ["-o", values.model_out, "--work", values.work, "--progress", str(progress)]
+    for name in ("rig", "recipe", "teacher", "config"):
+        options += [f"--{name}", getattr(values, name)] if getattr(values, name) else []
+    for line in split_changes(values.set):
+        options += ["--set", line]
+    return [*program, *map(str, bags), *options]

@@ -1,0 +1,237 @@
+"""`xkd learn`: from recordings to a model that labels their lidar, stage by stage; what is done is skipped, what is stale is refused."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+from rich.table import Table
+
+from xkd_ros.bags.frame_writer import estimate_size
+from xkd_ros.core.config import load_yaml
+from xkd_ros.core.errors import ConfigError
+from xkd_ros.core.files import write_atomic
+from xkd_ros.pipeline.learn_config import LearnConfig
+from xkd_ros.pipeline.learn_progress import LearnProgress
+from xkd_ros.pipeline.learned_model import write_learned_model
+from xkd_ros.pipeline.learning import Learning, Result, Sources, find_teacher
+from xkd_ros.pipeline.progress import console
+from xkd_ros.pipeline.run_folder import RunFolder, StageRecord, stage_key
+from xkd_ros.train.engine import make_fabric
+
+RUN_FILE = "learn.json"
+_WAIT_S = 0.5
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One row of the plan.
+
+    Attributes:
+        name: Of the stage and of its folder.
+        reads: Earlier stages whose output it reads.
+        settings: Keys of `LearnConfig` that decide its result.
+        everywhere: Every process takes part; otherwise the first works and the others wait.
+        what: One line for people.
+    """
+
+    name: str
+    reads: tuple[str, ...]
+    settings: tuple[str, ...]
+    what: str
+    everywhere: bool = False
+
+
+STAGES = (
+    Stage("frames", (), ("frames",), "pair scans and images, split them, store them"),
+    Stage("targets", ("frames",), ("classes", "teacher", "label_teacher", "looks", "targets", "cache"), "ask the image teacher"),
+    Stage("distill", ("frames", "targets"), ("network", "student", "distill"), "teach the student what the teacher sees", True),
+    Stage("pseudo", ("frames", "targets"), ("pseudo",), "choose the labels that can be trusted"),
+    Stage("probe", ("frames", "pseudo", "distill"), ("probe",), "linear classifier on the frozen student", True),
+    Stage("finetune", ("frames", "pseudo", "distill"), ("finetune",), "train all of the student on the labels", True),
+    Stage("evaluation", ("frames", "pseudo", "finetune"), (), "calibrate, score, draw the report"),
+    Stage("export", ("finetune", "evaluation"), (), "write the model folder"),
+)
+NAMES = tuple(stage.name for stage in STAGES)
+
+
+class RunRecord(BaseModel):
+    """`learn.json`: what a run folder was begun with, so that single stages need no more than the folder."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    bags: tuple[Path, ...]
+    rigs: tuple[Path, ...] = ()
+    labels: Path | None = None
+    config: LearnConfig
+
+
+def learn(
+    config: LearnConfig,
+    sources: Sources,
+    work: Path,
+    out: Path | None,
+    *,
+    only: Sequence[str] = NAMES,
+    redo: Sequence[str] = (),
+    dry_run: bool = False,
+    progress_file: Path | None = None,
+) -> None:
+    """Run the stages that are not done.
+
+    Args:
+        config: Settings of all stages.
+        sources: Recordings, rig files, real labels for evaluation.
+        work: Run folder; the same command goes on where an earlier one stopped.
+        out: Model folder; needed by the stage `export`.
+        only: Stages to run; those they read must be done.
+        redo: Stages to make again, with everything that reads them.
+        dry_run: Print the plan and stop.
+        progress_file: Lines of JSON for whoever watches; see `LearnProgress`.
+    Raises:
+        ConfigError: unknown stages, stale work, or a stage whose inputs are missing.
+        XkdError: whatever a stage finds, in one line.
+    """
+    unknown = sorted({*only, *redo} - set(NAMES))
+    if unknown:
+        raise ConfigError(f"there is no stage '{unknown[0]}'; stages are {', '.join(NAMES)}")
+    if "export" in only and out is None:
+        raise ConfigError("the stage export needs -o MODEL_FOLDER, such as -o models/site")
+    run = RunFolder(work)
+    fabric = make_fabric(config.distill.precision)
+    if not dry_run:
+        fabric.launch()
+    if fabric.is_global_zero and not dry_run:
+        run.forget(_with_readers(redo))
+        record = RunRecord(bags=sources.bags, rigs=sources.rigs, labels=sources.labels, config=config)
+        write_atomic(work / RUN_FILE, record.model_dump_json(indent=1) + "\n")
+    job = _Job(config, sources, run, Learning(config, sources, work, fabric), out)
+    if fabric.is_global_zero:
+        console.print(job.plan(only, set(_with_readers(redo)) if dry_run else set()))
+        if "frames" in only and job.state("frames") != "done":
+            for line in estimate_size(sources.bags, config.frames, list(sources.rigs) or None, work).lines:
+                console.print(line, highlight=False)
+    if dry_run:
+        return
+    chosen = [stage for stage in STAGES if stage.name in only]
+    with LearnProgress(len(chosen), progress_file, quiet=not fabric.is_global_zero).shown() as progress:
+        for index, stage in enumerate(chosen):
+            progress.start(stage.name, index)
+            job.run(stage, progress)
+
+
+def load_run(work: Path, changes: Sequence[str] = ()) -> tuple[LearnConfig, Sources]:
+    """Read what a run folder was begun with.
+
+    Args:
+        work: Run folder.
+        changes: `key=value` lines over its configuration.
+    Raises:
+        ConfigError: no run folder, or changes that mean nothing.
+    """
+    if not (work / RUN_FILE).is_file():
+        raise ConfigError(f"{work} is no run folder (it has no {RUN_FILE}); begin one with `xkd pairs BAG... --work {work}` or `xkd learn`")
+    record = load_yaml(work / RUN_FILE, RunRecord, [f"config.{line}" for line in changes])
+    return record.config, Sources(record.bags, record.rigs, record.labels)
+
+
+def _with_readers(stages: Sequence[str]) -> list[str]:
+    """Add every stage that reads one of these, directly or not."""
+    wanted = set(stages)
+    for stage in STAGES:
+        if wanted & set(stage.reads):
+            wanted.add(stage.name)
+    return [name for name in NAMES if name in wanted]
+
+
+class _Job:
+    """One call of `learn`."""
+
+    def __init__(self, config: LearnConfig, sources: Sources, run: RunFolder, learning: Learning, out: Path | None) -> None:
+        self._config, self._sources, self._run, self._learning, self._out = config, sources, run, learning, out
+
+    def state(self, name: str) -> str:
+        """Say whether a stage is done, begun, to do, stale, or waiting for what it reads."""
+        stage = STAGES[NAMES.index(name)]
+        inputs = self._inputs(stage)
+        return "waiting" if inputs is None else self._run.state(name, self._key(stage, inputs))
+
+    def plan(self, only: Sequence[str], redo: set[str]) -> Table:
+        """Show what will happen."""
+        table = Table(title=f"learning in {self._run.path}", title_justify="left")
+        for column in ("", "stage", "what", "from", "state"):
+            table.add_column(column)
+        for number, stage in enumerate(STAGES, 1):
+            state = "again" if stage.name in redo else self.state(stage.name)
+            shown = {"waiting": "to do", "begun": "goes on"}.get(state, state) if stage.name in only else f"not now ({state})"
+            came = ", ".join(stage.reads) or f"{len(self._sources.bags)} recording{'s' * (len(self._sources.bags) != 1)}"
+            table.add_row(str(number), stage.name, stage.what, came, shown)
+        return table
+
+    def run(self, stage: Stage, progress: LearnProgress) -> None:
+        """Do one stage unless it is done."""
+        first = self._learning.fabric.is_global_zero
+        inputs = self._inputs(stage)
+        if inputs is None:
+            lacking = [name for name in stage.reads if self._run.record(name) is None]
+            raise ConfigError(f"{stage.name} needs {' and '.join(lacking)} in {self._run.path} first: `xkd {_COMMANDS[lacking[0]]}`")
+        key = self._key(stage, inputs)
+        if self._run.state(stage.name, key) == "done":
+            progress(1, 1)
+            return
+        if first:
+            self._run.begin(stage.name, key, inputs)
+        if not first and not stage.everywhere:
+            self._wait_for(stage.name)
+            return
+        started = time.monotonic()
+        output, facts = self._work(stage.name)(progress)
+        if first:
+            seconds = round(time.monotonic() - started, 1)
+            self._run.finish(StageRecord(stage=stage.name, key=key, inputs=inputs, output=output, seconds=seconds, facts=facts))
+            progress.say(f"{stage.name}: done in {seconds:.0f} s")
+        else:
+            self._wait_for(stage.name)
+
+    def _work(self, name: str) -> Callable[[Any], Result]:
+        if name != "export":
+            return getattr(self._learning, name)
+        assert self._out is not None
+        out, record = self._out, self._run.record("evaluation")
+        facts = {} if record is None else record.facts
+        return lambda progress: write_learned_model(self._run.path, out, facts, progress)
+
+    def _wait_for(self, name: str) -> None:
+        # Not a barrier: writing frames or targets may take hours, longer than collectives wait.
+        while self._run.record(name) is None:
+            time.sleep(_WAIT_S)
+
+    def _inputs(self, stage: Stage) -> dict[str, str] | None:
+        records = {name: self._run.record(name) for name in stage.reads}
+        if any(record is None for record in records.values()):
+            return None
+        return {name: record.output for name, record in records.items() if record is not None}
+
+    def _key(self, stage: Stage, inputs: dict[str, str]) -> str:
+        settings: dict[str, Any] = self._config.model_dump(mode="json", include=set(stage.settings))
+        if stage.name == "frames":
+            paths = [*self._sources.bags, *self._sources.rigs, *([self._sources.labels] if self._sources.labels else [])]
+            settings["sources"] = [(path.name, _sizes(path)) for path in paths]
+        if stage.name == "targets":
+            settings["teachers"] = [_sizes(Path(find_teacher(spec))) for spec in self._config.teachers]
+        if stage.name == "export":
+            settings["out"] = str(self._out)
+        return stage_key(stage.name, settings, inputs)
+
+
+_COMMANDS = {"frames": "pairs", "evaluation": "eval", **{name: name for name in NAMES if name not in ("frames", "evaluation")}}
+
+
+def _sizes(path: Path) -> list[tuple[str, int]]:
+    """Names and sizes of a recording's or a model's files: enough to notice that it was exchanged, without reading gigabytes."""
+    files = sorted(path.rglob("*")) if path.is_dir() else [path]
+    return [(file.name, file.stat().st_size) for file in files if file.is_file()]

@@ -1,0 +1,69 @@
+"""Everything that `xkd learn` needs to know, in one strict file: which teacher, which classes, how each stage works."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from xkd_ros.bags.frame_config import FrameConfig
+from xkd_ros.core.card import GeometryConfig, NetworkConfig
+from xkd_ros.core.config import change, load_yaml, validate
+from xkd_ros.distill.pseudo_config import PseudoConfig
+from xkd_ros.distill.recipe import DistilConfig, FinetuneConfig, ProbeConfig, Recipe
+from xkd_ros.distill.student_input import StudentConfig
+from xkd_ros.teacher.config import TargetConfig, TeacherConfig
+
+DEFAULT_TEACHER = "sim2d-indoor12"
+
+
+class LearnConfig(BaseModel):
+    """One run of `xkd learn`; every key can be changed by `--set key=value`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    recipe: Recipe = Field("indoor", description="of distillation, probing and fine-tuning, unless one of them names its own")
+    classes: str = Field("indoor12", description="class map: a preset of config/classes, or a YAML file")
+    teacher: str = Field(DEFAULT_TEACHER, description="features to distil: folder or hub id, or a teacher that comes with the package")
+    label_teacher: str | None = Field(None, description="class scores for the pseudo-labels; none: those of `teacher`")
+    network: NetworkConfig = NetworkConfig()
+    student: StudentConfig = StudentConfig(geometry=GeometryConfig(align_heading=True))
+    frames: FrameConfig = FrameConfig()
+    looks: TeacherConfig = TeacherConfig()
+    targets: TargetConfig = TargetConfig()
+    cache: bool = Field(True, description="keep the teacher's answers on disk; without, it looks at every image in every epoch")
+    distill: DistilConfig = DistilConfig()
+    pseudo: PseudoConfig = PseudoConfig()
+    probe: ProbeConfig = ProbeConfig()
+    finetune: FinetuneConfig = FinetuneConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _hand_down_recipe(cls, given: Any) -> Any:
+        if isinstance(given, dict) and "recipe" in given:
+            stages = {name: given.get(name, {}) for name in ("distill", "probe", "finetune")}
+            return {**given, **{name: {"recipe": given["recipe"], **stage} for name, stage in stages.items() if isinstance(stage, dict)}}
+        return given
+
+    @property
+    def teachers(self) -> tuple[str, ...]:
+        """What looks at the images: one model for features and scores, or one for each."""
+        return (self.teacher,) if self.label_teacher in (None, self.teacher) else (self.teacher, str(self.label_teacher))
+
+
+def read_config(path: Path | None, changes: Sequence[str] = (), **named: str | None) -> LearnConfig:
+    """Read the settings of a run.
+
+    Args:
+        path: YAML; None: what is built in.
+        changes: `key=value` lines over it.
+        named: Top-level keys given as options of their own, None where not given; they win over the file.
+    Raises:
+        ConfigError: a wrong key or value.
+    """
+    lines = [*(f"{key}={value}" for key, value in named.items() if value is not None), *changes]
+    if path is not None:
+        return load_yaml(path, LearnConfig, lines)
+    return validate(change({}, lines), LearnConfig, "--set")

@@ -1,0 +1,228 @@
+"""The stages of learning from bags without a label: what each one reads, does and leaves in the run folder.
+
+bags → frames → targets → distill → pseudo → probe → finetune → evaluation. Each method is one stage; `learn.py` decides which run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from lightning_fabric import Fabric
+
+from xkd_ros.bags.frame_store import FrameStore
+from xkd_ros.bags.frame_writer import write_frames
+from xkd_ros.core.card import CARD_NAME, IntensityConfig, ModelCard, load_card
+from xkd_ros.core.errors import ConfigError
+from xkd_ros.core.files import sha256
+from xkd_ros.core.labels import INDOOR12, INDOOR12_TO_STRUCT4
+from xkd_ros.core.share import share_folders
+from xkd_ros.distill.backbone import Backbone, load_backbone
+from xkd_ros.distill.distillation import run_distil
+from xkd_ros.distill.finetune import run_finetune
+from xkd_ros.distill.label_score import score_against_truth
+from xkd_ros.distill.label_store import LabelStore
+from xkd_ros.distill.probe import run_probe
+from xkd_ros.distill.pseudo_labels import write_pseudo_labels
+from xkd_ros.evaluate.evaluation import EVALUATION_NAME
+from xkd_ros.evaluate.frame_evaluation import evaluate_frames
+from xkd_ros.evaluate.report import write_report
+from xkd_ros.evaluate.scan_logits import calibrate, logits_of
+from xkd_ros.evaluate.scan_sample import write_evaluation
+from xkd_ros.nets.checkpoint import save_student
+from xkd_ros.nets.student import Student
+from xkd_ros.pipeline.learn_config import LearnConfig
+from xkd_ros.pipeline.report import REPORT_NAME
+from xkd_ros.runtime.segmenter import Segmenter
+from xkd_ros.teacher.class_map import ClassMap, load_class_map
+from xkd_ros.teacher.live_targets import LiveTargets
+from xkd_ros.teacher.target_store import TargetStore
+from xkd_ros.teacher.target_writer import write_targets
+from xkd_ros.teacher.teacher import Teacher, load_teacher
+
+if TYPE_CHECKING:
+    from xkd_ros.bags.frame import Frame
+
+_SURE = 0.8
+"""Confidence of the pseudo-labels that probabilities are calibrated on: wrong labels would make an honest model look too sure."""
+
+Progress = Callable[[int, int, dict[str, float]], None]
+Result = tuple[str, dict[str, Any]]
+"""Hash of what a stage made, and figures for people."""
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What a run learns from.
+
+    Attributes:
+        bags: Recordings.
+        rigs: Rig files for what recordings lack.
+        labels: Folder of real labels; for evaluation only.
+    """
+
+    bags: tuple[Path, ...]
+    rigs: tuple[Path, ...] = ()
+    labels: Path | None = None
+
+
+class Learning:
+    """The stages over one run folder."""
+
+    def __init__(self, config: LearnConfig, sources: Sources, work: Path, fabric: Fabric) -> None:
+        self.config, self.sources, self.work, self.fabric = config, sources, work, fabric
+        self.class_map: ClassMap = load_class_map(config.classes)
+
+    # --- what earlier stages left --------------------------------------------------------------------------------------
+
+    def open_frames(self) -> FrameStore:
+        """Open the frame store."""
+        return FrameStore(self.work / "frames")
+
+    def open_targets(self, frames: FrameStore) -> TargetStore | LiveTargets:
+        """Open the teacher's answers, or get ready to ask it."""
+        if self.config.cache:
+            return TargetStore(self.work / "targets", frames)
+        return LiveTargets(frames, self._load_teachers(), self.config.targets)
+
+    def open_labels(self, frames: FrameStore) -> LabelStore:
+        """Open the pseudo-labels."""
+        return LabelStore(self.work / "pseudo", frames.hash)
+
+    # --- stages --------------------------------------------------------------------------------------------------------
+
+    def frames(self, progress: Progress) -> Result:
+        """Pair scans and images of all bags, split them, and store them for random access."""
+        rigs, sources = list(self.sources.rigs), self.sources
+        store = write_frames(sources.bags, self.work / "frames", self.config.frames, rigs or None, sources.labels, progress)
+        manifest = store.manifest
+        facts = {split: manifest.count(split) for split in ("train", "val", "test")}
+        return store.hash, {
+            **facts,
+            "rigs": sorted(manifest.rigs),
+            "notes": [*manifest.notes, *(n for s in manifest.sources for n in s.notes)],
+        }
+
+    def targets(self, progress: Progress) -> Result:
+        """Ask the image teacher about every point that a camera sees."""
+        frames, teachers = self.open_frames(), self._load_teachers()
+        if not self.config.cache:
+            live = LiveTargets(frames, teachers, self.config.targets)
+            return live.hash, {"teachers": [teacher.name for teacher in teachers], "cached": False}
+        store = write_targets(frames, teachers, self.work / "targets", self.config.targets, progress)
+        return store.hash, {"teachers": [teacher.name for teacher in teachers], "points": store.manifest.points, "cached": True}
+
+    def distill(self, progress: Progress) -> Result:
+        """Teach the student to say at each point what the teacher says at its pixel."""
+        frames, config = self.open_frames(), self.config
+        network = config.network.model_copy(update={"classes": len(self.class_map.label_set)})
+        backbone = run_distil(
+            frames, self.open_targets(frames), network, config.student, config.distill, self.work / "distill", self.fabric, progress
+        )
+        return backbone.card.sha256, {}
+
+    def pseudo(self, progress: Progress) -> Result:
+        """Turn the teacher's scores into labels that can be trusted."""
+        frames = self.open_frames()
+        store = write_pseudo_labels(frames, self.open_targets(frames), self.work / "pseudo", self.config.pseudo, progress)
+        facts: dict[str, Any] = {}
+        if any(source.truth_frames for source in frames.manifest.sources):
+            facts["against real labels"] = score_against_truth(frames, store).summary()
+        return store.hash, facts
+
+    def probe(self, progress: Progress) -> Result:
+        """Train a linear classifier on the frozen student: how much distillation taught."""
+        student = run_probe(*self._label_inputs(), self.config.probe, self.work / "probe", self.fabric, progress, groups=self._groups())
+        return self._keep(student, "probe", {"method": "linear probe", **self.config.probe.model_dump(mode="json")}), {}
+
+    def finetune(self, progress: Progress) -> Result:
+        """Train all of the student on the pseudo-labels."""
+        config = self.config.finetune
+        student = run_finetune(*self._label_inputs(), config, self.work / "finetune", self.fabric, progress, groups=self._groups())
+        return self._keep(student, "finetune", {"method": "label-free distillation", **self.config.model_dump(mode="json")}), {}
+
+    def evaluation(self, progress: Progress) -> Result:
+        """Calibrate on validation frames, score on test frames, draw the report."""
+        frames = self.open_frames()
+        labels, folder = self.open_labels(frames), self.work / "evaluation"
+        segmenter = Segmenter.load(self.work / "finetune", backend="torch")
+        ask, card = logits_of(segmenter), load_card(self.work / "finetune")
+        val = frames.numbers("val")
+        temperature = 1.0
+        if len(val):
+            try:
+                temperature = round(calibrate(ask, frames, val, labels, _SURE), 3)
+            except ConfigError:  # not one labelled point among them; the report shows temperature 1
+                temperature = 1.0
+        numbers = next((numbers for split in ("test", "val", "train") if len(numbers := frames.numbers(split))), val)
+
+        def per_rig(frame: Frame) -> None:
+            segmenter.intensity = self._intensity(frames, frame.rig)
+
+        evaluation = evaluate_frames(
+            ask,
+            frames,
+            numbers,
+            labels,
+            card.labels,
+            progress,
+            temperature=temperature,
+            class_hash=self.class_map.hash,
+            model=self.work.name,
+            model_hash=card.hash,
+            before=per_rig,
+        )
+        write_evaluation(folder, evaluation, ask, frames, labels, before=per_rig)
+        write_report(self.work, self.work / REPORT_NAME)
+        return sha256(folder / EVALUATION_NAME), {"temperature": temperature, "scans": len(numbers), **evaluation.summary()}
+
+    # --- parts ---------------------------------------------------------------------------------------------------------
+
+    def _label_inputs(self) -> tuple[FrameStore, LabelStore, int, Backbone]:
+        frames = self.open_frames()
+        return frames, self.open_labels(frames), len(self.class_map.label_set), load_backbone(self.work / "distill")
+
+    def _groups(self) -> np.ndarray | None:
+        """Structural groups of the classes, where the classes are indoor-12."""
+        return INDOOR12_TO_STRUCT4[: len(INDOOR12)] if self.class_map.label_set.hash == INDOOR12.hash else None
+
+    def _intensity(self, frames: FrameStore, rig: str) -> IntensityConfig:
+        return IntensityConfig(per_scan=True) if self.config.student.intensity == "per_scan" else frames.manifest.intensity[rig]
+
+    def _load_teachers(self) -> list[Teacher]:
+        device = str(self.fabric.device)
+        return [load_teacher(find_teacher(spec), self.class_map, device, self.config.looks) for spec in self.config.teachers]
+
+    def _keep(self, student: Student, stage: str, recipe: dict[str, Any]) -> str:
+        """Write a student with its card; every process returns the same hash."""
+        folder = self.work / stage
+        if self.fabric.is_global_zero:
+            manifest = self.open_frames().manifest
+            counts = {name: sum(s.frames for s in manifest.sources if s.rig == name) for name in manifest.rigs}
+            save_student(
+                student,
+                ModelCard(
+                    name=stage,
+                    geometry=self.config.student.geometry,
+                    intensity=self._intensity(self.open_frames(), max(counts, key=lambda name: counts[name])),
+                    labels=self.class_map.label_set,
+                    network=student.network,
+                    recipe={**recipe, "class_map": self.class_map.name, "class_hash": self.class_map.hash},
+                    sources=[f"{s.bag} (sha256 {s.sha256[:16]}): {s.frames} frames of rig {s.rig}" for s in manifest.sources],
+                    licence="the terms of the recordings and of the teacher apply",
+                ),
+                folder,
+            )
+        self.fabric.barrier()
+        return sha256(folder / CARD_NAME)
+
+
+def find_teacher(spec: str) -> str:
+    """Find a teacher that comes with the package by its bare name; anything else is returned as it is."""
+    for share in share_folders():
+        if Path(spec).name == spec and (share / "models" / "teachers" / spec).is_dir():
+            return str(share / "models" / "teachers" / spec)
+    return spec

@@ -1,0 +1,81 @@
+"""Batches of an endless stream of numbered samples; which samples a step sees follows from its number and the rank alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+from lightning_fabric import Fabric
+from torch.utils.data import DataLoader, Dataset
+
+from xkd_ros.train.config import EngineConfig
+
+
+class _Windows(Dataset[list[Any]]):
+    """Window w of one rank: the samples of `balance_steps` steps, dealt out into the batches of those steps."""
+
+    def __init__(
+        self,
+        sample: Callable[[int], Any],
+        collate: Callable[[list[Any]], Any],
+        size: Callable[[Any], int] | None,
+        config: EngineConfig,
+        fabric: Fabric,
+        first: int,
+    ) -> None:
+        self._sample, self._collate, self._size, self._first = sample, collate, size, first
+        self._batches, self._batch = config.balance_steps * config.accumulate, config.batch
+        self._count = -(-config.steps // config.balance_steps) - first
+        self._rank, self._world = fabric.global_rank, fabric.world_size
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: int) -> list[Any]:
+        count = self._batches * self._batch
+        start = (self._first + index) * count
+        items = [self._sample((start + place) * self._world + self._rank) for place in range(count)]
+        if self._size is not None and self._batches > 1:
+            items = [items[place] for places in deal([self._size(item) for item in items], self._batches) for place in places]
+        return [self._collate(items[place : place + self._batch]) for place in range(0, count, self._batch)]
+
+
+def deal(sizes: Sequence[int], batches: int) -> list[list[int]]:
+    """Deal samples into batches of equal number and nearly equal total size: the largest first, each to the lightest batch."""
+    most = len(sizes) // batches
+    dealt: list[list[int]] = [[] for _ in range(batches)]
+    load = [0] * batches
+    for index in sorted(range(len(sizes)), key=lambda i: -sizes[i]):
+        lightest = min((b for b in range(batches) if len(dealt[b]) < most), key=lambda b: load[b])
+        dealt[lightest].append(index)
+        load[lightest] += sizes[index]
+    return [sorted(places) for places in dealt]
+
+
+def batches(
+    sample: Callable[[int], Any],
+    collate: Callable[[list[Any]], Any],
+    size: Callable[[Any], int] | None,
+    config: EngineConfig,
+    fabric: Fabric,
+    step: int,
+) -> Iterator[Any]:
+    """Yield the batches from `step` on, `accumulate` for each step, on the device of this process.
+
+    A run that continues in the middle of a window makes that window again and skips what it has used, so it sees the same batches.
+    """
+    if step >= config.steps:
+        return
+    first, skipped = divmod(step, config.balance_steps)
+    windows = _Windows(sample, collate, size, config, fabric, first)
+    # batch_size None: a window is collated already.
+    loader: Iterable[list[Any]] = DataLoader(
+        windows, batch_size=None, collate_fn=_unchanged, num_workers=config.workers, persistent_workers=config.workers > 0
+    )
+    for number, window in enumerate(loader):
+        for batch in window[skipped * config.accumulate if number == 0 else 0 :]:
+            yield batch.to(fabric.device) if hasattr(batch, "to") else batch
+
+
+def _unchanged(window: list[Any]) -> list[Any]:
+    return window
