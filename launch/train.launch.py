@@ -22,8 +22,8 @@ CONFIG = SHARE / "config"
 ARGUMENTS = [
     ("bags", "", "recordings to learn from, comma-separated: rosbag2 folders, .mcap, .db3 or ROS 1 .bag; empty: as in params_file"),
     ("rig", "", "rig YAML with calibration that the recordings lack; empty: as in params_file"),
-    ("recipe", "", "how to learn, such as scalr or scalr_plus; empty: as in params_file"),
-    ("teacher", "", "image model to learn from, hub id or folder; empty: as in params_file"),
+    ("recipe", "", "indoor (what we deploy), scalr or scalr_plus (as published); empty: as in params_file"),
+    ("teacher", "", "image teacher to distil: folder, hub id or sim2d-indoor12; empty: as in params_file"),
     ("model_out", "", "folder of the model that comes out; empty: as in params_file"),
     ("work", "", "folder of the run, where an interrupted one goes on; empty: as in params_file"),
     ("config", "", "YAML of `xkd learn`; empty: as in params_file"),

@@ -237,7 +237,7 @@ class Horizon:
 
     def look(self, rgb: np.ndarray, uv_px: np.ndarray) -> Glance:
         below = uv_px[:, 1] - rgb.shape[0] / 2
-        floor = 1 / (1 + np.exp(-below / 32))
+        floor = 1 / (1 + np.exp(-below / 16))
         scores = np.stack([0 * floor, floor, 1 - floor, 0 * floor], 1).astype(np.float32)
         return Glance(None, scores, np.abs(below) > 3)
 
@@ -248,10 +248,10 @@ def real_frames(folder: Path, count: int = 14) -> FrameStore:
     places = np.concatenate([np.stack([*rng.uniform(-4, 4, (2, 1500)), np.full(1500, z)], 1) for z in (-1.02, 1.53)])
     truth = np.repeat([1, 2], 1500).astype(np.uint8)
     optical = np.array([[0, -1, 0, 0], [0, 0, -1, 0], [1, 0, 0, 0], [0, 0, 0, 1]], float)
-    matrix = [480.0, 0, 639.5, 0, 480.0, 479.5, 0, 0, 1]
-    camera = CameraConfig(name="front", topic="/image", width=1280, height=960, K=matrix, cam_from_lidar=optical.ravel().tolist())
+    matrix = [240.0, 0, 319.5, 0, 240.0, 239.5, 0, 0, 1]
+    camera = CameraConfig(name="front", topic="/image", width=640, height=480, K=matrix, cam_from_lidar=optical.ravel().tolist())
     rig = RigConfig(name="cart", lidar=LidarConfig(topic="/points"), cameras=[camera])
-    png = cv2.imencode(".png", np.zeros((960, 1280, 3), np.uint8))[1].tobytes()
+    png = cv2.imencode(".png", np.zeros((480, 640, 3), np.uint8))[1].tobytes()
     drafts = []
     for step in range(count):
         pose = se3.make_transform(se3.rotation_from_rpy(0, 0, 0.25 * step), [5 + 0.02 * step, 0, 1])

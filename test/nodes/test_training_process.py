@@ -82,6 +82,8 @@ def test_last_words_are_those_of_this_start(training, tmp_path):
     (tmp_path / "learn.log").write_text("error: an old story\n")
     training.start([sys.executable, "-S", "-c", "raise SystemExit(3)"])
     assert "code 3: it said nothing" in ended(training).message
+    training.start([sys.executable, "-S", "-c", "raise SystemExit('╭─ Error ─╮\\n│ No such command.  │\\n╰─────────╯')"])
+    assert "code 1: No such command. (at starting)" in ended(training).message
     training.start([str(tmp_path / "no_such_program")])
     assert "no_such_program: No such file" in ended(training).message
 

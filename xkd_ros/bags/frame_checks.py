@@ -80,7 +80,8 @@ def check_view(
     if inverse_upright > _UPRIGHT and upright < inverse_upright - _WORSE and inverse_in_view > _MANY:
         lean = np.degrees(np.arccos(np.clip(upright, -1, 1)))
         return CalibrationError(
-            f"{name} leans by {lean:.0f} degrees, with the inverse extrinsic it is upright: {advice} (check_view: false accepts a camera that leans)"
+            f"{name} leans by {lean:.0f} degrees, with the inverse extrinsic it is upright: {advice} "
+            "(check_view: false accepts a camera that leans)"
         )
     if in_view:
         return None

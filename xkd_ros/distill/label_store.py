@@ -75,8 +75,8 @@ class LabelManifest(LabelPlan):
     @cached_property
     def hash(self) -> str:
         """Identify the labels, which follow from the inputs named here; the cutting into parts does not count."""
-        exclude = {"parts": True, "config": {"frames_per_part"}}
-        return hashlib.sha256(self.model_dump_json(exclude=exclude).encode()).hexdigest()[:16]
+        content = self.model_dump_json(exclude={"parts": True, "config": {"frames_per_part"}})
+        return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
 class LabelStore:

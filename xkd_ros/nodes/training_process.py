@@ -19,6 +19,8 @@ from xkd_ros.nodes.progress_file import ProgressFile, describe
 State = Literal["idle", "training", "stopping", "stopped", "done", "failed"]
 _TIED = Path(__file__).with_name("tied_command.py")
 _TAIL_BYTES = 4096
+# The box that the command line draws around a wrong argument.
+_FRAME = " \t╭╮╰╯│─"
 
 
 @dataclass(frozen=True)
@@ -191,9 +193,10 @@ class TrainingProcess:
         try:
             with open(self._log_path, "rb") as log:
                 log.seek(max(self._log_start, log.seek(0, os.SEEK_END) - _TAIL_BYTES))
-                lines = [line.strip() for line in log.read().decode(errors="replace").splitlines() if line.strip()]
+                text = log.read().decode(errors="replace")
         except OSError as error:
             return f"its output cannot be read ({error.strerror})"
+        lines = [line for row in text.splitlines() if (line := row.strip(_FRAME))]
         return lines[-1].removeprefix("error: ") if lines else "it said nothing"
 
 

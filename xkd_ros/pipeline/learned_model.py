@@ -26,7 +26,8 @@ def write_learned_model(
         Hash of the card, and facts.
     """
     student, card = load_student(work / "finetune")
-    metrics = {"classes": list(card.labels.names), **{name: value for name, value in evaluation.items() if name != "temperature"}}
+    scores = {name: value for name, value in evaluation.items() if name not in ("temperature", "entropy")}
+    metrics = {"classes": list(card.labels.names), "evaluation": scores, "entropy": evaluation.get("entropy", {})}
     card = card.model_copy(update={"name": out.name, "temperature": evaluation.get("temperature", 1.0), "metrics": metrics})
     save_student(student, card, out)
     progress(1, 3, {})

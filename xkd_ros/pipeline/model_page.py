@@ -36,9 +36,9 @@ def write_model_page(card: ModelCard, folder: Path, command: str, notes: str = "
         "",
         "IoU in percent at raw-scan resolution, printed by the command above at its end (`card.json` holds the same figures):",
         "",
-        *_table("Four structural classes", STRUCT4.names, card.metrics, "struct4"),
+        *_table("Four structural classes", STRUCT4.names, _rows(card.metrics, "struct4")),
         "",
-        *_table("Twelve indoor classes", card.labels.names, card.metrics, "indoor12"),
+        *_table("Classes of the model", card.labels.names, _rows(card.metrics, "indoor12")),
     ]
     ece = card.metrics.get("shifted_buildings", {}).get("ece")
     if ece is not None:
@@ -46,12 +46,22 @@ def write_model_page(card: ModelCard, folder: Path, command: str, notes: str = "
     write_atomic(folder / "README.md", "\n".join(lines) + "\n")
 
 
-def _table(title: str, names: tuple[str, ...], metrics: dict[str, Any], key: str) -> list[str]:
-    rows = {"simulated, building styles not in training": metrics.get("shifted_buildings", {})}
-    rows |= {f"real workshop, {name}": row for name, row in metrics.get("real", {}).items()}
+def _rows(metrics: dict[str, Any], key: str) -> dict[str, dict[str, Any]]:
+    """Collect name → {miou, iou} of what was scored, over four classes ("struct4") or the model's own ("indoor12")."""
+    rows = {"simulated, building styles not in training": metrics.get("shifted_buildings", {}).get(key)}
+    rows |= {f"real workshop, {name}": row.get(key) for name, row in metrics.get("real", {}).items()}
+    for kind, words in (("real", "true labels"), ("pseudo", "the teacher's labels")):
+        scores = metrics.get("evaluation", {}).get(kind, {})
+        own = {heading: row for heading, row in scores.items() if isinstance(row, dict) and row["points"]}
+        rows |= {f"{words}, {heading}": row.get(key) if key == "struct4" else row for heading, row in own.items()}
+    return {name: row for name, row in rows.items() if row}
+
+
+def _table(title: str, names: tuple[str, ...], rows: dict[str, dict[str, Any]]) -> list[str]:
+    if not rows:
+        return []
     lines = [f"| {title} | mIoU | {' | '.join(names)} |", "|---" * (len(names) + 2) + "|"]
     for name, row in rows.items():
-        if key in row:
-            cells = ["-" if value is None else f"{value:.1f}" for value in (row[key]["miou"], *row[key]["iou"])]
-            lines.append(f"| {name} | {' | '.join(cells)} |")
+        cells = ["-" if value is None else f"{value:.1f}" for value in (row["miou"], *row["iou"])]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
     return lines

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.spatial import cKDTree
 
-# Neighbours of a point are those within this many of its typical distances to the next point, seen from the lidar.
-_REACH = 1.8
+# Rays are neighbours up to this many typical distances to the next ray: at an edge some are lost, and a moving lidar leaves gaps.
+_REACH = 3.0
 # A partner this far from the mirrored place, relative to the distance, still tells how the surface goes on.
 _MIRROR_TOLERANCE = 0.5
 
@@ -51,7 +51,7 @@ def near_depth_edge(points_m: np.ndarray, uv_px: np.ndarray, visible: np.ndarray
 
 
 def _jumps(ray: np.ndarray, range_m: np.ndarray, edge_m: float) -> np.ndarray:
-    """Find neighbouring rays (J, 2) at a jump, the nearer end of each first."""
+    """Find neighbouring rays (J, 2) at a jump, the nearer end of each first; one row per ray of a far side."""
     tree = cKDTree(ray)
     spacing = float(np.median(tree.query(ray, k=2)[0][:, 1]))
     pairs = tree.query_pairs(_REACH * spacing, output_type="ndarray")
@@ -60,7 +60,10 @@ def _jumps(ray: np.ndarray, range_m: np.ndarray, edge_m: float) -> np.ndarray:
         explained = _continues(tree, ray, range_m, pairs, edge_m) | _continues(tree, ray, range_m, pairs[:, ::-1], edge_m)
         pairs = pairs[~explained]
     far_first = range_m[pairs[:, 0]] > range_m[pairs[:, 1]]
-    return np.where(far_first[:, None], pairs[:, ::-1], pairs)
+    pairs = np.where(far_first[:, None], pairs[:, ::-1], pairs)
+    # Only the near ray that is next to a far one lies on the outline, not all within reach.
+    pairs = pairs[np.argsort(np.linalg.norm(ray[pairs[:, 0]] - ray[pairs[:, 1]], axis=1), kind="stable")]
+    return pairs[np.unique(pairs[:, 1], return_index=True)[1]]
 
 
 def _continues(tree: cKDTree, ray: np.ndarray, range_m: np.ndarray, pairs: np.ndarray, edge_m: float) -> np.ndarray:
