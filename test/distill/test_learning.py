@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,15 @@ NETWORK = NetworkConfig(depth=2, width=16)
 COMMON = {"batch": 4, "precision": "32-true", "tensorboard": False, "average_decay": 0.9}
 STILL = {"robust": {"big_tilt": 0, "thin": 0, "sector": 0, "shorten": 0}}
 DISTIL = {**COMMON, "steps": 40, "lr": 1e-2, "head_hidden": 32, "drop_path": 0.0, "input": STILL}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Threads that wait for each other cost more than they bring on networks this small."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

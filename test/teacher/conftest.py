@@ -15,8 +15,6 @@ import torch
 from xkd_ros.bags.frame import Frame, View
 from xkd_ros.core.camera import Camera
 
-transformers = pytest.importorskip("transformers", reason="needs transformers: pip install 'transformers>=5'")
-
 ANCHORS = {0: "wall", 3: "floor, flooring", 5: "ceiling", 8: "window ", 12: "person, individual", 14: "door", 15: "table", 19: "chair"}
 ADE20K_NAMES = {number: ANCHORS.get(number, f"thing {number}") for number in range(150)}
 VIT = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -34,14 +32,14 @@ def shake(network: torch.nn.Module) -> torch.nn.Module:
     return network.eval()
 
 
-def swin() -> Any:
-    return transformers.SwinConfig(**SWIN, out_features=["stage1", "stage2", "stage3", "stage4"])
+def swin(t: Any) -> Any:
+    return t.SwinConfig(**SWIN, out_features=["stage1", "stage2", "stage3", "stage4"])
 
 
 def build(kind: str, labels: int = 150) -> torch.nn.Module:
     """Build a tiny model of a family."""
     names = {number: ADE20K_NAMES.get(number, f"thing {number}") for number in range(labels)}
-    t = transformers
+    t = pytest.importorskip("transformers", reason="needs transformers: pip install 'transformers>=5'")
     torch.manual_seed(0)
     if kind == "dinov2":
         return t.Dinov2Model(t.Dinov2Config(**VIT, mlp_ratio=2, image_size=56, patch_size=14))
@@ -53,12 +51,12 @@ def build(kind: str, labels: int = 150) -> torch.nn.Module:
         return t.RadioModel(t.RadioConfig(**VIT, mlp_ratio=2.0, patch_size=16, image_size=64, max_img_size=512))
     if kind == "mask2former":
         config = t.Mask2FormerConfig(
-            backbone_config=swin(), **DECODER, feature_size=32, mask_feature_size=32, encoder_feedforward_dim=32, id2label=names
+            backbone_config=swin(t), **DECODER, feature_size=32, mask_feature_size=32, encoder_feedforward_dim=32, id2label=names
         )
         return t.Mask2FormerForUniversalSegmentation(config)
     if kind == "oneformer":
         config = t.OneFormerConfig(
-            backbone_config=swin(), **DECODER, conv_dim=32, mask_dim=32, encoder_feedforward_dim=32, id2label=names, task_seq_len=20
+            backbone_config=swin(t), **DECODER, conv_dim=32, mask_dim=32, encoder_feedforward_dim=32, id2label=names, task_seq_len=20
         )
         return t.OneFormerForUniversalSegmentation(config)
     if kind == "eomt":

@@ -141,7 +141,8 @@ class DistilSamples:
             return None
         if self._config.views == "one":
             pictures = [pictures[rng.integers(len(pictures))]]
-        point, features = self._teaching(pictures)
+        rows = [self._teaching_rows(picture) for picture in pictures]
+        point = np.concatenate([picture.point[chosen] for picture, chosen in zip(pictures, rows)]).astype(np.int64)
         frame = self._frames.scan(index)
         paired = np.zeros(len(frame.points_m), bool)
         paired[point] = True
@@ -158,18 +159,22 @@ class DistilSamples:
         seen = np.flatnonzero(place[point] >= 0)
         if self._config.max_pairs and len(seen) > self._config.max_pairs:
             seen = np.sort(rng.permutation(seen)[: self._config.max_pairs])
-        return DistilItem(scan, place[point[seen]], features[seen]) if len(seen) else None
+        if not len(seen):
+            return None
+        # Thousands of wide rows are copied once, and only those that teach.
+        parts = np.split(seen, np.searchsorted(seen, np.cumsum([len(chosen) for chosen in rows])[:-1]))
+        starts = np.cumsum([0, *(len(chosen) for chosen in rows)])
+        features = [_features(picture)[chosen[part - start]] for picture, chosen, part, start in zip(pictures, rows, parts, starts)]
+        return DistilItem(scan, place[point[seen]], np.concatenate(features))
 
-    def _teaching(self, pictures: Sequence[PictureTargets]) -> tuple[np.ndarray, np.ndarray]:
-        """Pairs (V,) point and (V, D) feature that teach; a point that two cameras see counts twice."""
-        points, features = [], []
-        for picture in pictures:
-            if picture.features is None:
-                raise ConfigError("the targets hold no features to distil; make them with a feature teacher such as facebook/dinov2-small")
-            teaches = np.flatnonzero(~picture.edge) if self._config.skip_edges else np.arange(len(picture.point))
-            points.append(np.asarray(picture.point, np.int64)[teaches])
-            features.append(picture.features[teaches])
-        return np.concatenate(points), np.concatenate(features)
+    def _teaching_rows(self, picture: PictureTargets) -> np.ndarray:
+        return np.flatnonzero(~picture.edge) if self._config.skip_edges else np.arange(len(picture.point))
+
+
+def _features(picture: PictureTargets) -> np.ndarray:
+    if picture.features is None:
+        raise ConfigError("the targets hold no features to distil; make them with a feature teacher such as facebook/dinov2-small")
+    return picture.features
 
 
 def collate_distil(items: Sequence[DistilItem]) -> DistilBatch:

@@ -66,8 +66,7 @@ class TrainerNode(Node):
         try:
             self._finish_collecting()
         finally:
-            if self._training.running:
-                self.get_logger().info(self._training.end(_LEAVE_S).message)
+            self._training.end(_LEAVE_S)
         return True
 
     def _check_files(self) -> None:

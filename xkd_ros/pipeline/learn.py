@@ -18,7 +18,7 @@ from xkd_ros.core.files import write_atomic
 from xkd_ros.pipeline.learn_config import LearnConfig
 from xkd_ros.pipeline.learn_progress import LearnProgress
 from xkd_ros.pipeline.learned_model import write_learned_model
-from xkd_ros.pipeline.learning import Learning, Result, Sources, find_teacher
+from xkd_ros.pipeline.learning import SHOWN, Learning, Result, Sources, find_teacher
 from xkd_ros.pipeline.progress import console
 from xkd_ros.pipeline.run_folder import RunFolder, StageRecord, stage_key
 from xkd_ros.train.engine import make_fabric
@@ -192,6 +192,8 @@ class _Job:
         output, facts = self._work(stage.name)(progress)
         if first:
             seconds = round(time.monotonic() - started, 1)
+            for line in facts.pop(SHOWN, []):
+                progress.say(f"  {line}")
             self._run.finish(StageRecord(stage=stage.name, key=key, inputs=inputs, output=output, seconds=seconds, facts=facts))
             progress.say(f"{stage.name}: done in {seconds:.0f} s")
         else:

@@ -50,6 +50,9 @@ _SURE = 0.8
 """Confidence of the pseudo-labels that probabilities are calibrated on: wrong labels would make an honest model look too sure."""
 
 Progress = Callable[[int, int, dict[str, float]], None]
+SHOWN = "shown"
+"""Key of the lines of a stage's facts that are printed and not kept."""
+
 Result = tuple[str, dict[str, Any]]
 """Hash of what a stage made, and figures for people."""
 
@@ -128,7 +131,7 @@ class Learning:
         """Turn the teacher's scores into labels that can be trusted."""
         frames = self.open_frames()
         store = write_pseudo_labels(frames, self.open_targets(frames), self.work / "pseudo", self.config.pseudo, progress)
-        facts: dict[str, Any] = {}
+        facts: dict[str, Any] = {SHOWN: store.statistics("train").lines()}
         if any(source.truth_frames for source in frames.manifest.sources):
             facts["against real labels"] = score_against_truth(frames, store).summary()
         return store.hash, facts
@@ -177,7 +180,13 @@ class Learning:
         )
         write_evaluation(folder, evaluation, ask, frames, labels, before=per_rig)
         write_report(self.work, self.work / REPORT_NAME)
-        return sha256(folder / EVALUATION_NAME), {"temperature": temperature, "scans": len(numbers), **evaluation.summary()}
+        facts = evaluation.summary()
+        shown = [f"report: {self.work / REPORT_NAME}"]
+        for kind, words in (("real", "true labels"), ("pseudo", "the teacher's labels")):
+            if kind in facts:
+                scores = [f"{name} {facts[kind][name]['miou']}" for name in ("all points", "in view", "out of view")]
+                shown.append(f"mIoU against {words}: {', '.join(scores)}; ECE {100 * facts[kind]['ece']:.1f} %")
+        return sha256(folder / EVALUATION_NAME), {SHOWN: shown, "temperature": temperature, **facts}
 
     # --- parts ---------------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,57 @@
+"""Two processes distil and probe as one does with the same total batch, within noise."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from rooms import STUDENT, Labels, Rooms, Targets
+
+from xkd_ros.core.card import NetworkConfig
+from xkd_ros.distill.distillation import run_distil
+from xkd_ros.distill.probe import run_probe
+from xkd_ros.distill.recipe import DistilConfig, ProbeConfig
+from xkd_ros.train.engine import make_fabric
+
+COMMON = {"batch": 4, "accumulate": 2, "precision": "32-true", "tensorboard": False, "balance_steps": 2}
+
+
+def learn(folder: Path) -> dict[str, list[float]]:
+    """Distil and probe; returns the loss of every step, on rank 0."""
+    frames, fabric = Rooms(points=300), make_fabric("32-true")
+    fabric.launch()
+    losses: dict[str, list[float]] = {"distil": [], "probe": []}
+    config = DistilConfig(**COMMON, steps=20, lr=1e-2, head_hidden=None, drop_path=0.0, gradient_checkpointing=True)
+    network = NetworkConfig(depth=2, width=8)
+    backbone = run_distil(
+        frames, Targets(frames), network, STUDENT, config, folder / "distil", fabric, lambda *f: losses["distil"].append(f[2]["loss"])
+    )
+    run_probe(
+        frames, Labels(frames), 3, backbone, ProbeConfig(**COMMON, steps=10, lr=1e-2), folder / "probe", fabric,
+        lambda *f: losses["probe"].append(f[2]["loss"]),
+    )  # fmt: skip
+    return losses
+
+
+if __name__ == "__main__":
+    found = learn(Path(sys.argv[1]))
+    if int(os.environ["RANK"]) == 0:
+        (Path(sys.argv[1]) / "losses.json").write_text(json.dumps(found))
+
+
+def test_two_processes_learn_as_one_does(tmp_path: Path) -> None:
+    here = Path(__file__)
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{here.parents[2]}{os.pathsep}{here.parent}"}
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    subprocess.run([*launcher, str(here), str(tmp_path / "two")], check=True, env=env, timeout=200, capture_output=True)
+    two, one = json.loads((tmp_path / "two" / "losses.json").read_text()), learn(tmp_path / "one")
+    for stage, steps in (("distil", 20), ("probe", 10)):
+        assert len(one[stage]) == len(two[stage]) == steps
+        # Each process reports its own half of the batch, and batch norms see that half.
+        assert np.mean(two[stage][-5:]) < 0.9 * np.mean(two[stage][:2])
+        assert abs(np.mean(one[stage][-5:]) / np.mean(two[stage][-5:]) - 1) < 0.15
+    assert all((tmp_path / "two" / "distil" / name).is_file() for name in ("backbone.json", "backbone.safetensors", "last.pt"))
