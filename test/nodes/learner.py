@@ -29,7 +29,9 @@ def say(**line):
 
 print("learning")
 for done in range(int(count.read_text()) if count.exists() else 0, total + 1):
-    count.write_text(str(done))
+    part = count.with_suffix(".part")
+    part.write_text(str(done))
+    part.replace(count)  # killed at any moment, it can be read again
     rest = {"loss": 1 / (1 + done), "samples_per_s": 7.1, "eta_s": float(total - done)}
     say(stage="distill", stage_index=2, stages=8, done=done, total=total, **rest)
     time.sleep(0.02)

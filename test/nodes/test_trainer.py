@@ -220,7 +220,7 @@ def test_collecting_ends_by_service_and_what_was_collected_stays(trainer):
     assert [path.name for path in (trainer.folder / "work" / "collected").iterdir()] == ["pairs_001"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_no_orphan_when_the_node_leaves(graph, bag, tmp_path, number, slowness):
     program = tmp_path / "node.py"
     program.write_text(

@@ -25,9 +25,9 @@ class PictureAugmentConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     window_px: tuple[Annotated[int, Field(ge=32, le=4096)], Annotated[int, Field(ge=32, le=4096)]] = Field(
-        (192, 256), description="height and width of what the network sees of a picture, before zoom; less than a picture trains faster"
+        (240, 320), description="height and width of what the network sees of a picture, before zoom; less trains faster, with less context"
     )
-    zoom: float = Field(0.9, ge=0, le=3, description="pictures are enlarged up to 1 + this; small zooms are more frequent")
+    zoom: float = Field(0.6, ge=0, le=3, description="pictures are enlarged up to 1 + this; small zooms are more frequent")
     shrink: float = Field(0.25, ge=0, lt=0.5, description="or shrunk down to 1 - this; what lies beyond the picture has no label")
     stretch: float = Field(0.1, ge=0, lt=0.5, description="standard deviation of the logarithm of width over height")
     rotate_deg: float = Field(5.0, ge=0, le=45, description="standard deviation")

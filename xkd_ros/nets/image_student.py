@@ -45,11 +45,13 @@ class ImageStudent(nn.Module):
         self.stem = nn.Sequential(_conv(3, widths[0] // 2, stride=2), _Norm(widths[0] // 2), nn.SiLU())
         befores = (widths[0] // 2, *widths[:3])
         self.stages = nn.ModuleList(
-            nn.Sequential(_conv(before, width, stride=2), *(_Block(width) for _ in range(count)))
+            nn.Sequential(_conv(before, width, stride=2), _Norm(width), *(_Block(width) for _ in range(count)))
             for before, width, count in zip(befores, widths, network.blocks, strict=True)
         )
         self.surroundings = nn.Sequential(nn.Linear(widths[3], widths[3]), nn.SiLU(), nn.Linear(widths[3], widths[3]))
-        self.laterals = nn.ModuleList(nn.Conv2d(width, network.feature_width, 1) for width in widths)
+        self.laterals = nn.ModuleList(
+            nn.Sequential(_Norm(width), nn.SiLU(), nn.Conv2d(width, network.feature_width, 1)) for width in widths
+        )
         self.refine = nn.ModuleList(_Block(network.feature_width) for _ in widths[:3])
         self.head = nn.Conv2d(network.feature_width, network.classes, 1)
         # Convolutions are about a quarter faster in this layout, on CPUs as on GPUs.

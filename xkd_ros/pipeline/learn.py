@@ -18,7 +18,7 @@ from xkd_ros.core.files import write_atomic
 from xkd_ros.pipeline.learn_config import LearnConfig
 from xkd_ros.pipeline.learn_progress import LearnProgress
 from xkd_ros.pipeline.learned_model import write_learned_model
-from xkd_ros.pipeline.learning import SHOWN, Learning, Result, Sources, find_teacher
+from xkd_ros.pipeline.learning import SHOWN, Learning, Result, Sources, check_names, find_teacher
 from xkd_ros.pipeline.progress import console
 from xkd_ros.pipeline.run_folder import RunFolder, StageRecord, stage_key
 from xkd_ros.train.engine import make_fabric
@@ -101,6 +101,8 @@ def learn(
         raise ConfigError(f"there is no stage '{unknown[0]}'; stages are {', '.join(NAMES)}")
     if "export" in only and out is None:
         raise ConfigError("the stage export needs -o MODEL_FOLDER, such as -o models/site")
+    if "targets" in only:
+        check_names(config)
     run = RunFolder(work)
     fabric = make_fabric(config.distill.precision)
     if not dry_run:

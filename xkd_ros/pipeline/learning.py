@@ -39,9 +39,10 @@ from xkd_ros.pipeline.report import REPORT_NAME
 from xkd_ros.runtime.segmenter import Segmenter
 from xkd_ros.teacher.class_map import ClassMap, load_class_map
 from xkd_ros.teacher.live_targets import LiveTargets
+from xkd_ros.teacher.model_folder import find_folder
 from xkd_ros.teacher.target_store import TargetStore
 from xkd_ros.teacher.target_writer import write_targets
-from xkd_ros.teacher.teacher import Teacher, load_teacher
+from xkd_ros.teacher.teacher import OWN_TEACHER, Teacher, load_teacher
 
 if TYPE_CHECKING:
     from xkd_ros.bags.frame import Frame
@@ -227,6 +228,21 @@ class Learning:
             )
         self.fabric.barrier()
         return sha256(folder / CARD_NAME)
+
+
+def check_names(config: LearnConfig) -> None:
+    """Refuse a class map or a teacher folder that is not there before hours are spent on what comes first.
+
+    Hub ids are looked up when their turn comes.
+
+    Raises:
+        ConfigError: no such class map.
+        ModelError: no such folder, or one that holds no teacher.
+    """
+    load_class_map(config.classes)
+    for spec in map(find_teacher, config.teachers):
+        if Path(spec).is_dir() or spec.count("/") != 1:
+            find_folder(spec, OWN_TEACHER)
 
 
 def find_teacher(spec: str) -> str:

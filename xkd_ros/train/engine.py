@@ -32,6 +32,7 @@ _LOG_EVERY = 50
 
 def make_fabric(precision: Literal["32-true", "bf16-mixed"]) -> Fabric:
     """Use the machine's accelerator and, under torchrun, one process per started rank."""
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     world, local = (int(os.environ.get(name, 1)) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
     strategy = "ddp" if world > 1 else "auto"
     devices = local if world > 1 or not torch.cuda.is_available() else 1

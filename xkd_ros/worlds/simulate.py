@@ -83,6 +83,7 @@ def simulate(
     progress: Progress | None = None,
     family: str | None = None,
     overwrite: bool = False,
+    every: int = 1,
 ) -> SimulationSummary:
     """Simulate a walk through a building and write it as a bag.
 
@@ -96,6 +97,7 @@ def simulate(
         progress: Called with scans done and scans in all.
         family: Texture family instead of the one of the seed's split.
         overwrite: Replace an existing folder.
+        every: Measure each n-th scan and its pictures only, which are those that a whole simulation has; odometry stays complete.
     Returns:
         A summary.
     Raises:
@@ -103,6 +105,8 @@ def simulate(
         BagError: the folder exists, or cannot be written.
     """
     out = Path(out)
+    if every < 1:
+        raise ConfigError(f"every {every}-th scan cannot be simulated; choose 1 or more")
     if out.suffix in (".mcap", ".db3", ".bag"):
         raise ConfigError(f"{out} names a file, but a simulation is a folder (bag and true labels); use {out.with_suffix('')}")
     if out.exists() and not overwrite:
@@ -114,9 +118,9 @@ def simulate(
         truth = temporary / TRUTH_FOLDER
         truth.mkdir(parents=True)
         with BagWriter(bag) as writer:
-            for topic, message, stamp_ns in _in_order(walk, truth, progress):
+            for topic, message, stamp_ns in _in_order(walk, truth, every, progress):
                 writer.write(topic, message, stamp_ns, LATCHED if topic == "/tf_static" else None)
-        summary = _summarise(walk)
+        summary = _summarise(walk, every)
         (bag / TRUTH_FILE).write_text(json.dumps(asdict(summary), indent=1) + "\n", encoding="utf-8")
         truth.rename(bag / TRUTH_FOLDER)
         aside = temporary.with_name(temporary.name + ".whole")
@@ -127,11 +131,11 @@ def simulate(
     return summary
 
 
-def _in_order(walk: Walkthrough, truth: Path, progress: Progress | None) -> Iterator[tuple[str, Any, int]]:
+def _in_order(walk: Walkthrough, truth: Path, every: int, progress: Progress | None) -> Iterator[tuple[str, Any, int]]:
     """Give topic, message and time of recording, in the order in which a recorder receives them."""
     waiting: list[tuple[int, int, str, Any]] = []
     number = count()
-    for horizon_ns, topic, message, stamp_ns in _measure(walk, truth, progress):
+    for horizon_ns, topic, message, stamp_ns in _measure(walk, truth, every, progress):
         heappush(waiting, (stamp_ns, next(number), topic, message))
         # Nothing measured later can be received before the horizon.
         while waiting and waiting[0][0] < horizon_ns:
@@ -142,7 +146,7 @@ def _in_order(walk: Walkthrough, truth: Path, progress: Progress | None) -> Iter
         yield name, ready, received_ns
 
 
-def _measure(walk: Walkthrough, truth: Path, progress: Progress | None) -> Iterator[tuple[int, str, Any, int]]:
+def _measure(walk: Walkthrough, truth: Path, every: int, progress: Progress | None) -> Iterator[tuple[int, str, Any, int]]:
     """Give horizon, topic, message and time of recording, scan by scan."""
     types = ros2_types()
     rig = walk.rig.rig
@@ -152,7 +156,7 @@ def _measure(walk: Walkthrough, truth: Path, progress: Progress | None) -> Itera
     yield start_ns, "/tf_static", recording.make_static_transforms(walk.rig, start_ns, types), start_ns
     odometry = walk.odometry()
     upcoming = next(odometry, None)
-    for index in range(walk.scans):
+    for number, index in enumerate(range(0, walk.scans, every), 1):
         now_s = index * SCAN_PERIOD_S
         horizon_ns = start_ns + round(now_s * 1e9)
         scan, labels = walk.scan(index, start_ns, keep_empty=organised)
@@ -164,12 +168,12 @@ def _measure(walk: Walkthrough, truth: Path, progress: Progress | None) -> Itera
             received_ns = stamp_ns + _IMAGE_DELAY_NS
             yield horizon_ns, config.topic, recording.make_picture_message(image, walk.rig.simulation.images, types), received_ns
             yield horizon_ns, recording.info_topic(config.topic), recording.make_info_message(config, stamp_ns, types), received_ns
-        while upcoming is not None and upcoming[0] < now_s + SCAN_PERIOD_S:
+        while upcoming is not None and upcoming[0] < now_s + every * SCAN_PERIOD_S:
             stamp_ns = start_ns + round(upcoming[0] * 1e9)
             yield horizon_ns, "/odom", recording.make_odometry(stamp_ns, *upcoming[1:], types), stamp_ns + _ODOMETRY_DELAY_NS
             upcoming = next(odometry, None)
         if progress is not None:
-            progress(index + 1, walk.scans)
+            progress(number, -(-walk.scans // every))
 
 
 def _save_truth(path: Path, labels: np.ndarray, world_from_lidar: np.ndarray) -> None:
@@ -177,16 +181,16 @@ def _save_truth(path: Path, labels: np.ndarray, world_from_lidar: np.ndarray) ->
         np.savez_compressed(file, labels=labels.astype(np.uint8), world_from_lidar=world_from_lidar)
 
 
-def _summarise(walk: Walkthrough) -> SimulationSummary:
-    rig, building = walk.rig.rig, walk.building
+def _summarise(walk: Walkthrough, every: int) -> SimulationSummary:
+    rig, building, scans = walk.rig.rig, walk.building, -(-walk.scans // every)
     return SimulationSummary(
         seed=walk.seed,
         split=split_of(walk.seed),
         rig=rig.name,
         style=building.style,
         family=walk.family,
-        scans=walk.scans,
-        images=walk.scans * len(rig.cameras),
+        scans=scans,
+        images=scans * len(rig.cameras),
         seconds=walk.seconds,
         rooms=tuple(room.kind for room in building.rooms),
         walkers=walk.crowd.walkers,

@@ -1,0 +1,142 @@
+"""The whole way from a recording to a model, on a walk of two seconds and networks of two layers."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from xkd_ros.core.card import load_card
+from xkd_ros.core.errors import ConfigError, ModelError
+from xkd_ros.nets.image_checkpoint import ImageTeacherCard, save_image_teacher
+from xkd_ros.nets.image_student import ImageNetworkConfig, seeded_image_student
+from xkd_ros.pipeline.learn import NAMES, learn, load_run
+from xkd_ros.pipeline.learn_config import LearnConfig, read_config
+from xkd_ros.pipeline.learning import Sources
+from xkd_ros.runtime.segmenter import Segmenter
+from xkd_ros.worlds.simulate import simulate
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def walk(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("walk") / "walk"
+    simulate(3, "ouster16", 2.0, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("teacher") / "random"
+    network = ImageNetworkConfig(widths=(16, 16, 16, 16), blocks=(1, 1, 1, 1), feature_width=16)
+    save_image_teacher(seeded_image_student(network, 0), ImageTeacherCard(name="random", network=network), folder)
+    lines = [
+        f"teacher={folder}",
+        "network={depth: 2, width: 16}",
+        "distill={steps: 3, batch: 2, head_hidden: 8, tensorboard: false, input: {max_points: 1500}}",
+        # A random teacher is sure of nothing.
+        "pseudo={min_margin: 0, min_confidence: 0, keep_share: 1, drop_borders: false, consolidate: false}",
+        "probe={steps: 2, batch: 2, tensorboard: false, input: {max_points: 1500}}",
+        "finetune={steps: 3, batch: 2, tensorboard: false, input: {max_points: 1500}}",
+    ]
+    return lines
+
+
+@pytest.fixture(scope="module")
+def learnt(walk, settings, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("learnt")
+    learn(read_config(None, settings), Sources((walk,)), folder / "run", folder / "site", progress_file=folder / "progress.jsonl")
+    return folder
+
+
+def test_the_model_labels_a_scan_and_its_card_says_where_it_is_from(learnt):
+    points = np.random.default_rng(0).uniform(-4, 4, (3000, 3)).astype(np.float32)
+    labels = Segmenter.load(learnt / "site", backend="torch").segment(points).labels
+    card = load_card(learnt / "site")
+    assert labels.shape == (3000,) and labels.max() < len(card.labels)
+    assert card.name == "site" and "walk" in card.sources[0] and card.recipe["method"] == "label-free distillation"
+    assert card.metrics["evaluation"]["real"]["out of view"]["points"] > 0 and sum(card.metrics["entropy"]["counts"]) > 0
+    assert {"student.ort.onnx", "student.trt.onnx"} <= set(card.files)
+    assert "true labels, in view" in (learnt / "site" / "README.md").read_text()
+
+
+def test_progress_goes_through_every_stage(learnt):
+    lines = [json.loads(line) for line in (learnt / "progress.jsonl").read_text().splitlines()]
+    assert list(dict.fromkeys(line["stage"] for line in lines)) == [*NAMES, "done"]
+    assert all(line["done"] <= line["total"] for line in lines if "total" in line)
+
+
+def test_the_same_command_again_does_nothing(learnt, walk, settings):
+    files = [path for path in (learnt / "run").rglob("*") if path.is_file() and path.name != "learn.json"]
+    before = {path: path.stat().st_mtime_ns for path in files}
+    learn(read_config(None, settings), Sources((walk,)), learnt / "run", learnt / "site")
+    assert {path: path.stat().st_mtime_ns for path in files} == before
+
+
+def test_changed_settings_are_refused_before_anything_is_touched_and_redo_makes_what_follows_again(learnt, walk, settings, tmp_path):
+    import shutil
+
+    run = tmp_path / "run"
+    shutil.copytree(learnt / "run", run)
+    changed = read_config(None, [*settings, "probe.steps=1", "pseudo.keep_share=0.9"])
+    with pytest.raises(ConfigError, match="--redo pseudo"):
+        learn(changed, Sources((walk,)), run, tmp_path / "site")
+    distilled = (run / "stages" / "distill.json").stat().st_mtime_ns
+    probed = json.loads((run / "stages" / "probe.json").read_text())
+    learn(changed, Sources((walk,)), run, None, only=("pseudo", "probe"), redo=("pseudo",))
+    assert (run / "stages" / "distill.json").stat().st_mtime_ns == distilled
+    assert json.loads((run / "stages" / "probe.json").read_text())["key"] != probed["key"]
+    assert not (run / "stages" / "finetune.json").exists()
+
+
+def test_a_stage_alone_needs_what_it_reads(walk, settings, tmp_path):
+    learn(read_config(None, settings), Sources((walk,)), tmp_path / "run", None, only=("frames",))
+    config, sources = load_run(tmp_path / "run", ["finetune.steps=7"])
+    assert config.finetune.steps == 7 and sources.bags == (walk,)
+    with pytest.raises(ConfigError, match=r"distill needs targets .*xkd targets"):
+        learn(config, sources, tmp_path / "run", None, only=("distill",))
+
+
+def test_a_dry_run_writes_nothing(walk, settings, tmp_path, capsys):
+    learn(read_config(None, settings), Sources((walk,)), tmp_path / "run", tmp_path / "site", dry_run=True)
+    assert not (tmp_path / "run").exists() and "MB" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("lines", "error", "message"),
+    [
+        (["teacher=no_such_teacher"], ModelError, "no_such_teacher"),
+        (["classes=no_such_map"], ConfigError, "no class map 'no_such_map'"),
+        (["recipe=scalar"], ConfigError, "recipe"),
+    ],
+)
+def test_wrong_settings_stop_before_the_work(walk, tmp_path, lines, error, message):
+    with pytest.raises(error, match=message):
+        learn(read_config(None, lines), Sources((walk,)), tmp_path / "run", tmp_path / "site")
+    assert not (tmp_path / "run" / "frames").exists()
+
+
+def test_a_recipe_reaches_all_stages_unless_one_names_its_own():
+    config = LearnConfig.model_validate({"recipe": "scalr", "finetune": {"recipe": "scalr_plus"}})
+    assert (config.distill.recipe, config.probe.recipe, config.finetune.recipe) == ("scalr", "scalr", "scalr_plus")
+    assert config.finetune.lr == 1e-4 and config.distill.pairs.student_input == "frustum"
+
+
+@pytest.mark.parametrize("name", ["learn", "learn-cpu"])
+def test_the_configurations_that_come_with_the_package_are_valid(name):
+    assert read_config(ROOT / "config" / "train" / f"{name}.yaml").network.depth == 24
+
+
+def test_two_processes_learn_together(walk, settings, tmp_path):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "xkd_ros.cli", "learn", str(walk)]
+    command += ["-o", str(tmp_path / "site"), "--work", str(tmp_path / "run"), "--threads", "1"]
+    for line in settings:
+        command += ["--set", line]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert load_card(tmp_path / "site").name == "site"

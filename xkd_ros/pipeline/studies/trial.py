@@ -1,0 +1,143 @@
+"""What cells do with what they share: train a student on labels, evaluate it, keep the few figures that tables need."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from typing import Any
+
+from xkd_ros.bags.frame_store import FrameStore
+from xkd_ros.core.card import IntensityConfig, ModelCard
+from xkd_ros.core.errors import ConfigError
+from xkd_ros.distill.backbone import Backbone
+from xkd_ros.distill.finetune import run_finetune
+from xkd_ros.distill.label_store import LabelStore
+from xkd_ros.distill.labelled_frames import Labels as TrainingLabels
+from xkd_ros.distill.probe import run_probe
+from xkd_ros.distill.recipe import FinetuneConfig, ProbeConfig
+from xkd_ros.evaluate.evaluation import Evaluation
+from xkd_ros.evaluate.frame_evaluation import evaluate_frames
+from xkd_ros.evaluate.scan_logits import Labels, calibrate, logits_of
+from xkd_ros.nets.student import Student
+from xkd_ros.pipeline.run_folder import stage_key
+from xkd_ros.pipeline.studies.scale import without_speed
+from xkd_ros.pipeline.studies.workshop import Workshop
+from xkd_ros.runtime.segmenter import Segmenter
+from xkd_ros.runtime.torch_backend import TorchBackend
+
+SURE = 0.8
+"""Confidence of the pseudo-labels that probabilities are calibrated on."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the run of a cell gives.
+
+    Attributes:
+        class_hash: Of the class map.
+        inputs: Hashes of the evaluated frames and of the teacher.
+        metrics: Plain numbers.
+    """
+
+    class_hash: str
+    inputs: dict[str, str]
+    metrics: dict[str, Any]
+
+
+class Trial:
+    """The trainings of one cell, in a folder of their own that goes when the cell is done."""
+
+    def __init__(self, workshop: Workshop, name: str) -> None:
+        self._workshop, self._folder = workshop, workshop.root / "cells" / name
+
+    def learn(
+        self, config: ProbeConfig | FinetuneConfig, frames: FrameStore, labels: TrainingLabels, labels_hash: str, backbone: Backbone
+    ) -> Student:
+        """Probe or fine-tune, according to the configuration; goes on after an interruption.
+
+        Args:
+            config: Recipe.
+            frames: What to learn from.
+            labels: Of these frames.
+            labels_hash: Identifies the labels.
+            backbone: Where to start.
+        """
+        workshop = self._workshop
+        inputs = {"frames": frames.hash, "labels": labels_hash, "backbone": backbone.card.sha256 or "untrained"}
+        key = stage_key("learn", [without_speed(config), backbone.card.network.model_dump()], inputs)
+        config = config.model_copy(update={"workers": workshop.workers})
+        classes, folder = len(workshop.class_map.label_set), self._folder / key
+        with workshop.progress.step("probing" if isinstance(config, ProbeConfig) else "fine-tuning") as report:
+            if isinstance(config, ProbeConfig):
+                return run_probe(frames, labels, classes, backbone, config, folder, workshop.fabric, report)
+            return run_finetune(frames, labels, classes, backbone, config, folder, workshop.fabric, report)
+
+    def segmenter(self, student: Student) -> Segmenter:
+        """Put a student behind the code that runs on the robot."""
+        card = ModelCard(
+            name="study",
+            geometry=self._workshop.scale.geometry,
+            intensity=IntensityConfig(per_scan=True),
+            labels=self._workshop.class_map.label_set,
+            network=student.network,
+        )
+        return Segmenter(card, TorchBackend(student, card))
+
+    def temperature(self, segmenter: Segmenter, frames: FrameStore, labels: LabelStore) -> float:
+        """Calibrate on buildings that were kept from training, on labels of the teacher that are likely to be right."""
+        try:
+            return round(calibrate(logits_of(segmenter), frames, frames.numbers("val"), labels, SURE), 3)
+        except ConfigError:  # not one such label among them
+            return 1.0
+
+    def evaluate(self, segmenter: Segmenter, rig: str, against: Labels | None = None, temperature: float | None = None) -> Evaluation:
+        """Evaluate on the validation buildings: against the true labels, and against others where given."""
+        workshop = self._workshop
+        frames = workshop.frames(rig, "val")
+        with workshop.progress.step(f"evaluating on {rig}") as report:
+            return evaluate_frames(
+                logits_of(segmenter),
+                frames,
+                frames.numbers(),
+                against,
+                workshop.class_map.label_set,
+                report,
+                temperature=temperature,
+                class_hash=workshop.class_map.hash,
+                model="study",
+            )
+
+    def outcome(self, evaluation: Evaluation, teacher: str, metrics: dict[str, Any]) -> Outcome:
+        """Join what identifies the inputs with the figures."""
+        return Outcome(
+            evaluation.class_hash, {"frames": evaluation.frames_hash, "teacher": self._workshop.teacher(teacher).fingerprint[:16]}, metrics
+        )
+
+    def clear(self) -> None:
+        """Delete checkpoints."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def reduced(evaluation: Evaluation) -> dict[str, Any]:
+    """Keep of an evaluation: scores by split and range, IoU per class over all points, calibration, the teacher beside the student."""
+    summary = evaluation.summary()
+    kept: dict[str, Any] = {"scans": summary["scans"]}
+    for kind in ("real", "pseudo"):
+        if kind not in summary:
+            continue
+        rows = {heading: row for heading, row in summary[kind].items() if isinstance(row, dict) and not heading.startswith("rig ")}
+        kept[kind] = {heading: _short(row) for heading, row in rows.items()}
+        kept[kind]["all points"]["iou"] = rows["all points"]["iou"]
+        kept[kind]["ece"], kept[kind]["ece_unscaled"] = (_share(summary[kind][name]) for name in ("ece", "ece_unscaled"))
+    if "teacher" in summary:
+        kept["teacher"] = {who: _short(row) for who, row in summary["teacher"].items()}
+    return kept
+
+
+def _short(row: dict[str, Any]) -> dict[str, Any]:
+    short = {name: row[name] for name in ("points", "miou", "macc", "oacc")}
+    return {**short, "struct4_miou": row["struct4"]["miou"]} if "struct4" in row else short
+
+
+def _share(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)

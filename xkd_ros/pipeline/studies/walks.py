@@ -1,0 +1,71 @@
+"""Simulated walks as recordings, many at a time; those that exist are kept, so an interrupted call can be repeated."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+
+from xkd_ros.worlds.simulate import simulate
+
+
+@dataclass(frozen=True)
+class Walk:
+    """One recording: a simulated rig in a building, each `every`-th scan of so many seconds."""
+
+    rig: str
+    building: int
+    seconds: float
+    every: int
+
+    @property
+    def name(self) -> str:
+        """Of its folder; sorts by building."""
+        return f"{self.rig}-{self.building:03d}"
+
+
+def simulate_walks(
+    walks: Sequence[Walk], folder: Path, processes: int, progress: Callable[[int, int, dict[str, float]], None] | None = None
+) -> list[Path]:
+    """Simulate what is missing in `folder`.
+
+    Args:
+        walks: Recordings wanted.
+        folder: One sub-folder per walk.
+        processes: Worker processes; 1 works in this one.
+        progress: (recordings done, recordings wanted, {}).
+    Returns:
+        Paths of all recordings, in the order given.
+    Raises:
+        ConfigError: no such rig.
+        BagError: the folder cannot be written.
+    """
+    paths = [folder / walk.name for walk in walks]
+    missing = [(walk, path) for walk, path in zip(walks, paths) if not path.exists()]
+    done = len(walks) - len(missing)
+
+    def report(more: int) -> None:
+        nonlocal done
+        done += more
+        if progress:
+            progress(done, len(walks), {})
+
+    report(0)
+    if processes == 1 or len(missing) < 2:
+        for walk, path in missing:
+            _simulate(walk, path)
+            report(1)
+        return paths
+    with ProcessPoolExecutor(min(processes, len(missing)), mp_context=multiprocessing.get_context("spawn")) as pool:
+        for future in as_completed([pool.submit(_simulate, walk, path) for walk, path in missing]):
+            future.result()
+            report(1)
+    return paths
+
+
+def _simulate(walk: Walk, path: Path) -> None:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    simulate(walk.building, walk.rig, walk.seconds, path, every=walk.every)
