@@ -69,7 +69,7 @@ setup(
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml"]),
         # `ros2 run xkd_ros segmenter`: short names only here; on a PATH (bin/) the same programs carry the prefix xkd_.
-        (f"lib/{NAME}", ["scripts/segmenter", "scripts/synchronizer", "scripts/replayer"]),
+        (f"lib/{NAME}", ["scripts/segmenter", "scripts/synchronizer", "scripts/replayer", "scripts/trainer"]),
         *share("launch"),
         *share("config"),
         *share("models"),
@@ -80,6 +80,7 @@ setup(
             "xkd_segmenter = xkd_ros.nodes.segmenter:main",
             "xkd_synchronizer = xkd_ros.nodes.synchronizer:main",
             "xkd_replayer = xkd_ros.nodes.replayer:main",
+            "xkd_trainer = xkd_ros.nodes.trainer:main",
         ],
     },
     install_requires=ROBOT,

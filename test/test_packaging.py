@@ -19,7 +19,7 @@ import pytest
 import xkd_ros
 
 ROOT = Path(__file__).resolve().parents[1]
-SHORT_NAMES = ("segmenter", "synchronizer", "replayer")
+SHORT_NAMES = ("segmenter", "synchronizer", "replayer", "trainer")
 
 # Imported where used, with a way to go on without them: rosdep need not install them.
 OPTIONAL_ROS = {"vision_msgs"}

@@ -20,8 +20,22 @@ def _xkd(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProces
 
 def test_help_names_every_command() -> None:
     text = _xkd("--help").stdout
-    for command in ("demo", "simulate", "inspect", "calib", "label", "validate", "train-sim", "export", "bench"):
+    commands = ("demo", "simulate", "inspect", "calib", "label", "validate", "train-sim", "export", "bench", "report", "teach2d")
+    for command in (*commands, "learn", "pairs", "targets", "distill", "pseudo", "probe", "finetune", "eval"):
         assert command in text
+
+
+def test_the_version_needs_no_command() -> None:
+    from xkd_ros import __version__
+
+    assert _xkd("--version").stdout.strip() == __version__
+
+
+def test_a_missing_package_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text("raise ModuleNotFoundError(\"No module named 'torch'\", name='torch')\n")
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); sys.argv = ['xkd', 'export', 'm']; from xkd_ros.cli import main; main()"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=120, check=False)
+    assert result.returncode == 1 and "needs the package 'torch'" in result.stderr and "Traceback" not in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -35,6 +49,9 @@ def test_help_names_every_command() -> None:
     ],
 )
 def test_errors_are_one_line(arguments: tuple[str, ...], message: str, tmp_path: Path) -> None:
+    if arguments[0] in ("train-sim", "export"):
+        pytest.importorskip("torch")
+        pytest.importorskip("onnx")
     result = _xkd(*arguments, cwd=tmp_path)
     assert result.returncode == 1 and message in result.stderr and "Traceback" not in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1

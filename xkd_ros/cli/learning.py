@@ -155,13 +155,14 @@ def train_sim(
     threads: Threads = None,
     bag: RealBag = None,
     labels: RealLabels = None,
+    start: Annotated[Path | None, typer.Option(help="Model folder to go on from, instead of random weights.")] = None,
 ) -> None:
     """Train a student on simulated buildings with their true labels; start under torchrun for several processes."""
     from xkd_ros.core.config import load_yaml
     from xkd_ros.pipeline.simulated_training import SimulatedTrainingConfig, train_simulated
 
     real = (bag, labels) if bag is not None and labels is not None else None
-    train_simulated(load_yaml(config, SimulatedTrainingConfig), work, out, threads, real)
+    train_simulated(load_yaml(config, SimulatedTrainingConfig), work, out, threads, real, start)
 
 
 def _limit(threads: int | None) -> None:

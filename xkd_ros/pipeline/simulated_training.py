@@ -24,7 +24,7 @@ from xkd_ros.distill.augment import AugmentConfig
 from xkd_ros.distill.supervised import LabelledSamples, SupervisedLoss, class_weights, collate_labelled, count_labels
 from xkd_ros.evaluate.validation import load_labelled_bag
 from xkd_ros.export.onnx_export import export_onnx
-from xkd_ros.nets.checkpoint import save_student
+from xkd_ros.nets.checkpoint import load_student, save_student
 from xkd_ros.nets.student import Student, count_parameters, seeded_student
 from xkd_ros.pipeline.model_page import write_model_page
 from xkd_ros.pipeline.progress import console, make_progress
@@ -70,7 +70,12 @@ class SimulatedTrainingConfig(BaseModel):
 
 
 def train_simulated(
-    config: SimulatedTrainingConfig, work: Path, out: Path, threads: int | None = None, real: tuple[Path, Path] | None = None
+    config: SimulatedTrainingConfig,
+    work: Path,
+    out: Path,
+    threads: int | None = None,
+    real: tuple[Path, Path] | None = None,
+    start: Path | None = None,
 ) -> ModelCard:
     """Render, train, validate, write the model folder.
 
@@ -80,10 +85,11 @@ def train_simulated(
         out: Model folder; its last part is the model's name.
         threads: Threads per training process; default what torch takes.
         real: Recording and folder of its labels, scored beside the simulated scans; nothing is learnt from them.
+        start: Model folder to go on from; None: random weights.
     Returns:
         The card that was written.
     Raises:
-        ConfigError: `work` was begun with another configuration.
+        ConfigError: `work` was begun with another configuration, or `start` is of another network.
     """
     if threads:
         torch.set_num_threads(threads)
@@ -98,13 +104,16 @@ def train_simulated(
     weights = class_weights(count_labels(store, config.network.classes), config.class_weight_power)
     loss = SupervisedLoss(weights, config.label_smoothing, INDOOR12_TO_STRUCT4[: len(INDOOR12)], config.structure_weight)
     student = seeded_student(config.network, config.engine.seed, config.drop_path)
+    recipe = {"method": "supervised by simulated truth", **config.model_dump(mode="json")}
+    if start is not None:
+        recipe["start"] = _go_on_from(start, student)
     card = ModelCard(
         name=out.name,
         geometry=config.geometry,
         intensity=config.intensity,
         labels=INDOOR12,
         network=config.network,
-        recipe={"method": "supervised by simulated truth", **config.model_dump(mode="json")},
+        recipe=recipe,
         sources=[f"{len(store)} scans of simulated buildings, xkd_ros.worlds.stream split train"],
         licence="Apache-2.0; trained on simulated data only",
     )
@@ -137,6 +146,15 @@ def train_simulated(
         write_model_page(card, out, _COMMAND.format(name=out.name))
     fabric.barrier()
     return card
+
+
+def _go_on_from(start: Path, student: Student) -> dict[str, Any]:
+    """Take the weights of a trained student; return what its card says about them."""
+    trained, card = load_student(start)
+    if trained.network != student.network:
+        raise ConfigError(f"{start} holds a network of {trained.network}; the configuration asks for {student.network}")
+    student.load_state_dict(trained.state_dict())
+    return {"name": card.name, "card": card.hash, "recipe": card.recipe}
 
 
 def _claim(config: SimulatedTrainingConfig, work: Path) -> None:
