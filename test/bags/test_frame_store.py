@@ -187,13 +187,14 @@ def test_several_recordings_and_rigs_are_merged(tmp_path: Path, walk: Path, room
     (tmp_path / "b").mkdir()
     bags = [walk, room_walk.write(tmp_path / "second", scans=12, count=900, jpeg=True)]
     bags.append(room_walk.write(tmp_path / "b" / "walk", scans=12, count=900, cam_from_lidar=turned))
+    bags.append(room_walk.write(tmp_path / "walk_2", scans=12, count=900))
     store = write_frames(bags, tmp_path / "frames", CONFIG)
-    assert [source.name for source in store.manifest.sources] == ["walk", "second", "walk_2"]
-    assert [source.rig for source in store.manifest.sources] == ["walk", "walk", "walk_2"]
+    assert [source.name for source in store.manifest.sources] == ["walk", "second", "walk_3", "walk_2"]
+    assert [source.rig for source in store.manifest.sources] == ["walk", "walk", "walk_2", "walk"]
     assert len(store.numbers(rig="walk_2")) == store.manifest.sources[2].frames
     jpeg = next(store[int(n)] for n in store.numbers(rig="walk") if store.scan(int(n)).source == "second")
     assert jpeg.views[0].encoded.startswith(b"\xff\xd8")
-    assert {store.scan(n).source for n in range(len(store))} == {"walk", "second", "walk_2"}
+    assert {store.scan(n).source for n in range(len(store))} == {"walk", "second", "walk_3", "walk_2"}
 
 
 def test_jpeg_pictures_stay_as_they_came(tmp_path: Path, room_walk: Any) -> None:

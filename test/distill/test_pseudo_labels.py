@@ -50,7 +50,9 @@ class Frames:
                 pose = se3.make_transform(se3.rotation_from_rpy(0.1, 0, 0.3 * step), [0.1 * step, 0, 0])
                 points = se3.apply(se3.invert(pose), PLACES).astype(np.float32)
                 views = (View("front", None, np.eye(4), 0, b""),)  # type: ignore[arg-type]
-                frame = Frame(number, number, source, "rig", split, points, None, np.eye(3), pose if poses else None, CLASS, views, 0.0)
+                frame = Frame(
+                    number, number * 100_000_000, source, "rig", split, points, None, np.eye(3), pose if poses else None, CLASS, views, 0.0
+                )
                 self._frames.append(frame)
         truth = ("wall", "floor", "ceiling", "non-structural")
         self.manifest = SimpleNamespace(sources=[SimpleNamespace(name=source, truth=truth) for source, _ in walks])
@@ -154,6 +156,25 @@ def test_splits_do_not_vote_on_each_other(tmp_path: Path) -> None:
     assert set(store.manifest.statistics) == {"train", "val", "test"}
     # Two frames alone are fewer than three observations: nothing reaches what they do not see.
     assert not (store.reasons(28) == Reason.PROPAGATED).any() and (store.reasons(5) == Reason.PROPAGATED).any()
+
+
+def test_a_jump_of_the_odometry_ends_a_drive() -> None:
+    frames = Frames((("a", 8),))
+    moved = se3.make_transform(np.eye(3), [9.0, 0, 0])
+    frames._frames[4:] = [replace(frame, world_from_lidar=moved @ frame.world_from_lidar) for frame in frames._frames[4:]]
+    assert [drive.numbers for drive in find_drives(frames)] == [(0, 1, 2, 3), (4, 5, 6, 7)]
+
+
+class InTwelve(LabelStore):
+    """The same labels, said to be of the twelve classes: the first three are the same, the fourth is one of the others."""
+
+    label_set = INDOOR12  # type: ignore[assignment]
+
+
+def test_four_true_classes_are_compared_in_four(tmp_path: Path) -> None:
+    frames = Frames()
+    store = make(tmp_path, frames)
+    assert score_against_truth(frames, InTwelve(store.folder)).summary() == score_against_truth(frames, store).summary()
 
 
 def test_lidars_in_turn_are_drives_of_their_own(tmp_path: Path) -> None:

@@ -84,14 +84,24 @@ def test_changed_settings_are_refused_before_anything_is_touched_and_redo_makes_
     run = tmp_path / "run"
     shutil.copytree(learnt / "run", run)
     changed = read_config(None, [*settings, "probe.steps=1", "pseudo.keep_share=0.9"])
+    begun_with = (run / "learn.json").read_bytes()
     with pytest.raises(ConfigError, match="--redo pseudo"):
         learn(changed, Sources((walk,)), run, tmp_path / "site")
+    assert (run / "learn.json").read_bytes() == begun_with
     distilled = (run / "stages" / "distill.json").stat().st_mtime_ns
     probed = json.loads((run / "stages" / "probe.json").read_text())
     learn(changed, Sources((walk,)), run, None, only=("pseudo", "probe"), redo=("pseudo",))
     assert (run / "stages" / "distill.json").stat().st_mtime_ns == distilled
     assert json.loads((run / "stages" / "probe.json").read_text())["key"] != probed["key"]
     assert not (run / "stages" / "finetune.json").exists()
+
+
+def test_a_model_folder_that_is_gone_is_written_again(learnt, walk, settings, tmp_path):
+    import shutil
+
+    shutil.move(learnt / "site", tmp_path / "elsewhere")
+    learn(read_config(None, settings), Sources((walk,)), learnt / "run", learnt / "site")
+    assert load_card(learnt / "site").hash == load_card(tmp_path / "elsewhere").hash
 
 
 def test_a_stage_alone_needs_what_it_reads(walk, settings, tmp_path):
@@ -113,6 +123,8 @@ def test_a_dry_run_writes_nothing(walk, settings, tmp_path, capsys):
         (["teacher=no_such_teacher"], ModelError, "no_such_teacher"),
         (["classes=no_such_map"], ConfigError, "no class map 'no_such_map'"),
         (["recipe=scalar"], ConfigError, "recipe"),
+        (["distill.precision=32-true"], ConfigError, "finetune bf16-mixed"),
+        (["cache=false", "distill.workers=2"], ConfigError, "distill.workers to 0"),
     ],
 )
 def test_wrong_settings_stop_before_the_work(walk, tmp_path, lines, error, message):

@@ -36,8 +36,11 @@ def test_stale_work_is_refused_and_the_change_is_named(tmp_path, finish):
         run.finish(StageRecord(stage="pseudo", key="old", inputs={"targets": "a", "frames": "f"}, output="o"))
     with pytest.raises(ConfigError, match=r"other targets; .*--redo pseudo"):
         run.begin("pseudo", "new", {"targets": "b", "frames": "f"})
-    with pytest.raises(ConfigError, match="other settings"):
+    with pytest.raises(ConfigError, match="made with other settings"):
         run.begin("pseudo", "new", {"targets": "a", "frames": "f"})
+    run.begin("frames", "old", {})
+    with pytest.raises(ConfigError, match="other recordings"):
+        run.begin("frames", "new", {})
     run.forget(["pseudo"])
     assert run.state("pseudo", "new") == "to do"
 

@@ -138,7 +138,7 @@ def test_scans_of_a_thinned_walk_are_those_of_the_whole_one(tmp_path):
     from xkd_ros.worlds.simulate import simulate
 
     for name, every in (("whole", 1), ("thinned", 2)):
-        simulate(1, "ouster16", 0.4, tmp_path / name, every=every)
+        simulate(1, "dual_ouster16_horizontal", 0.4, tmp_path / name, every=every)
     truths = [sorted((tmp_path / name / "truth").glob("*.npz")) for name in ("whole", "thinned")]
     assert [path.name for path in truths[1]] == [path.name for path in truths[0][::2]]
     for whole, thinned in zip(truths[0][::2], truths[1]):
@@ -147,9 +147,9 @@ def test_scans_of_a_thinned_walk_are_those_of_the_whole_one(tmp_path):
     stamps = []
     for name in ("whole", "thinned"):
         with open_recording(tmp_path / name) as recording:
-            stamps.append({topic: [r.stamp_ns for r in recording.records([topic])] for topic in ("/ouster/points", "/odom")})
-            everything = [record.stamp_ns for record in recording.records(["/ouster/points", "/odom", "/camera/image_raw"])]
+            stamps.append({topic: [r.stamp_ns for r in recording.records([topic])] for topic in ("/os1_cloud_node1/points", "/odom")})
+            everything = [record.stamp_ns for record in recording.records(["/os1_cloud_node1/points", "/odom", "/left/image_raw"])]
             assert everything == sorted(everything)
-    assert stamps[0]["/odom"] == stamps[1]["/odom"] and stamps[0]["/ouster/points"][::2] == stamps[1]["/ouster/points"]
+    assert stamps[0]["/odom"] == stamps[1]["/odom"] and stamps[0]["/os1_cloud_node1/points"][::2] == stamps[1]["/os1_cloud_node1/points"]
     with pytest.raises(ConfigError, match="0-th scan"):
-        simulate(1, "ouster16", 0.4, tmp_path / "none", every=0)
+        simulate(1, "dual_ouster16_horizontal", 0.4, tmp_path / "none", every=0)

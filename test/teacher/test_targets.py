@@ -18,7 +18,7 @@ from xkd_ros.teacher.config import TargetConfig, TeacherConfig
 from xkd_ros.teacher.live_targets import LiveTargets
 from xkd_ros.teacher.target_store import TargetStore
 from xkd_ros.teacher.target_writer import estimate_target_bytes, write_targets
-from xkd_ros.teacher.targets import seen_points
+from xkd_ros.teacher.targets import TeacherPair, seen_points
 from xkd_ros.teacher.teacher import load_teacher
 
 SHARDS_OF_2 = TargetConfig(frames_per_shard=2)
@@ -180,6 +180,14 @@ def test_teachers_must_be_of_use(tmp_path, make_frames, features):
         write_targets(make_frames(), [], tmp_path / "targets")
     with pytest.raises(ConfigError, match="take one teacher for features and one for classes"):
         write_targets(make_frames(), [features, replace_name(features)], tmp_path / "targets")
+
+
+def test_a_teacher_of_labels_speaks_for_one_that_gives_both(features, scores):
+    both = SimpleNamespace(
+        name="both", feature_width=8, label_set=scores.label_set, class_hash=scores.class_hash, fingerprint="b", look=features.look
+    )
+    pair = TeacherPair([both, scores])
+    assert pair.features is both and pair.scores is scores and pair.distinct == [both, scores]
 
 
 def replace_name(teacher):

@@ -141,11 +141,16 @@ def prepare_job(
 
 def _name_apart(sources: Sequence[FrameSource]) -> None:
     """Give recordings of equal names, and the lidars of one recording, names of their own."""
-    seen: Counter[str] = Counter()
+    own = Counter(source.name for source in sources)
+    taken: set[str] = set()
     for source in sources:
-        seen[source.name] += 1
-        if seen[source.name] > 1:
-            source.name = f"{source.name}_{seen[source.name]}"
+        name, number = source.name, 1
+        # A name made up here must not be one that another recording brings along: "walk" twice, and "walk_2".
+        while name in taken or (number > 1 and name in own):
+            number += 1
+            name = f"{source.name}_{number}"
+        source.name = name
+        taken.add(name)
 
 
 def _merge_rigs(sources: Sequence[FrameSource]) -> None:

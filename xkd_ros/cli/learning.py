@@ -114,7 +114,7 @@ def export(
 
     if (source / RUN_FILE).is_file():
         settings, sources = load_run(source)
-        start(settings, sources, source, out, only=("export",))
+        start(settings, sources, source, out, only=("export",), redo=("export",))
     else:
         Console().print(export_onnx(source))
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 class LabelScore:
     """True against pseudo-labels; a point without pseudo-label counts in the last column of its confusion.
 
+    Where indoor-12 meets real labels of four classes, both are counted in those four.
+
     Attributes:
         in_view: Points that a camera of their frame sees.
         out_of_view: All others.
@@ -49,14 +51,18 @@ def score_against_truth(frames: FrameStore, labels: LabelStore, split: str | Non
     """
     if labels.manifest.frames_hash != frames.hash:
         raise ConfigError(f"the pseudo-labels in {labels.folder} are of other frames; run `xkd pseudo` again into an empty folder")
-    maps = {source.name: truth_map(source.truth, labels.label_set) for source in frames.manifest.sources if source.truth}
-    classes, scored = len(labels.label_set), 0
+    sources = {source.name: source.truth for source in frames.manifest.sources if source.truth}
+    coarse = labels.label_set.names == INDOOR12.names and STRUCT4.names in sources.values()
+    counted = STRUCT4 if coarse else labels.label_set
+    from_label = INDOOR12_TO_STRUCT4 if coarse else np.arange(256, dtype=np.uint8)
+    maps = {name: truth_map(truth, counted) for name, truth in sources.items()}
+    classes, scored = len(counted), 0
     in_view, out_of_view = Confusion(classes), Confusion(classes)
     for number in frames.numbers(split).tolist():
         frame = frames.scan(number)
         if frame.truth is None or frame.source not in maps:
             continue
-        truth, (label, _) = maps[frame.source][frame.truth], labels[number]
+        truth, label = maps[frame.source][frame.truth], from_label[labels[number][0]]
         seen = ~np.isin(labels.reasons(number), (Reason.UNSEEN, Reason.PROPAGATED))
         in_view.add(truth[seen], label[seen])
         out_of_view.add(truth[~seen], label[~seen])

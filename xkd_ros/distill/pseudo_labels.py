@@ -21,14 +21,17 @@ from xkd_ros.distill.confidence import ConfidenceHistogram, look_at
 from xkd_ros.distill.consolidation import Consolidator, Witness, make_witness
 from xkd_ros.distill.label_store import LabelPlan, LabelStore, LabelWriter
 from xkd_ros.distill.pseudo_config import PseudoConfig, Reason
+from xkd_ros.pairing.pose_track import FASTEST_MPS
 
 if TYPE_CHECKING:
+    from xkd_ros.bags.frame import Frame
     from xkd_ros.bags.frame_store import FrameStore
     from xkd_ros.teacher.live_targets import LiveTargets
     from xkd_ros.teacher.target_store import TargetStore
 
 Progress = Callable[[int, int, dict[str, float]], None]
 _log = logging.getLogger(__name__)
+_POSE_NOISE_M = 0.05
 _REMEDIES = {
     Reason.LATE: "images and scans are too far apart in time: check the stamps, or raise max_dt_ms",
     Reason.TURNING: "the robot always turns too fast: raise max_turn_rate_radps",
@@ -175,6 +178,8 @@ class _Job:
 def find_drives(frames: FrameStore, consolidate: bool = True) -> list[Drive]:
     """Group the frames that may vote on each other: same recording and rig, following each other in one split, with poses.
 
+    Where the odometry jumps, as after a reset, another group begins: what lies on the two sides is not in one world.
+
     Args:
         frames: The store; only scans are read.
         consolidate: False makes every frame its own group.
@@ -182,17 +187,27 @@ def find_drives(frames: FrameStore, consolidate: bool = True) -> list[Drive]:
         Groups in a fixed order that covers every frame once.
     """
     drives: list[tuple[list[int], str, np.ndarray]] = []
-    latest: dict[tuple[str, str], tuple[int, bool]] = {}
+    latest: dict[tuple[str, str], tuple[int, Frame]] = {}
     for number in frames.numbers().tolist():
         scan = frames.scan(number)
         pose, key = scan.world_from_lidar, (scan.source, scan.rig)
-        index, open_end = latest.get(key, (-1, False))
-        if consolidate and open_end and pose is not None and drives[index][1] == scan.split:
+        index, before = latest.get(key, (-1, None))
+        if consolidate and before is not None and before.split == scan.split and _follows(before, scan):
             drives[index][0].append(number)
+            latest[key] = (index, scan)
             continue
-        latest[key] = (len(drives), pose is not None)
+        latest[key] = (len(drives), scan)
         drives.append(([number], scan.split, np.zeros(3) if pose is None else np.array(pose[:3, 3], np.float64)))
     return [Drive(tuple(numbers), split, origin) for numbers, split, origin in drives]
+
+
+def _follows(before: Frame, scan: Frame) -> bool:
+    """Tell whether a robot can have come from one pose to the other in the time between them."""
+    if before.world_from_lidar is None or scan.world_from_lidar is None:
+        return False
+    seconds = abs(scan.stamp_ns - before.stamp_ns) * 1e-9
+    metres = float(np.linalg.norm(scan.world_from_lidar[:3, 3] - before.world_from_lidar[:3, 3]))
+    return metres <= FASTEST_MPS * seconds + _POSE_NOISE_M
 
 
 def _require_two_classes(label_set: LabelSet, counts: np.ndarray, reasons: np.ndarray, what: str) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from xkd_ros.core.types import UNKNOWN
 from xkd_ros.distill.losses import segmentation_loss
+from xkd_ros.distill.passes import ShuffledPasses
 from xkd_ros.distill.picture_augment import PictureAugmentConfig, augment_picture
 from xkd_ros.metrics.confusion import Confusion
 from xkd_ros.metrics.reliability import expected_calibration_error, fit_temperature
@@ -57,14 +58,11 @@ class PictureSamples:
 
     def __init__(self, source: PictureSource, augmentation: PictureAugmentConfig, points: int, seed: int) -> None:
         self._source, self._augmentation, self._points, self._seed = source, augmentation, points, seed
-        self._order: tuple[int, np.ndarray] = (-1, np.zeros(0, np.int64))
+        self._order = ShuffledPasses(len(source), seed)
 
     def __call__(self, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Make item `number`: rgb (3, H, W) float32 in 0..1, places (P, 2) float32, labels (P,) uint8."""
-        epoch, place = divmod(number, len(self._source))
-        if self._order[0] != epoch:
-            self._order = (epoch, np.random.default_rng((self._seed, 1, epoch)).permutation(len(self._source)))
-        rgb, labels = self._source[int(self._order[1][place])]
+        rgb, labels = self._source[self._order(number)]
         return augment_picture(rgb, labels, self._points, self._augmentation, np.random.default_rng((self._seed, number)))
 
 

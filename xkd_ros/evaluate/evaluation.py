@@ -56,6 +56,7 @@ class Evaluation(Strict):
         for name, scores in (("real", self.real), ("pseudo", self.pseudo)):
             if scores is not None:
                 facts[name] = {heading: _row(counts, scores.label_set) for heading, counts in scores.rows().items()}
+                facts[name]["classes"] = list(scores.label_set.names)
                 facts[name]["ece"] = scores.reliability.ece
                 facts[name]["ece_unscaled"] = scores.unscaled.ece if scores.unscaled else None
         if self.teacher is not None:

@@ -5,7 +5,7 @@ In: a `runtime.Segmenter`. Next room: `frame_evaluation`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -17,10 +17,11 @@ from xkd_ros.metrics.reliability import fit_temperature
 from xkd_ros.runtime.segmenter import Segmenter, describe_logits
 
 if TYPE_CHECKING:
+    from xkd_ros.bags.frame import Frame
     from xkd_ros.bags.frame_store import FrameStore
 
 # One number needs no more; neighbouring points say the same.
-_MOST_POINTS_PER_SCAN = 2000
+_MOST_POINTS_PER_SCAN, _MOST_SCANS = 2000, 500
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,28 +68,40 @@ def logits_of(segmenter: Segmenter) -> LogitsOf:
     return ask
 
 
-def calibrate(ask: LogitsOf, frames: FrameStore, numbers: Iterable[int], against: Labels, min_confidence: float = 0.0) -> float:
+def calibrate(
+    ask: LogitsOf,
+    frames: FrameStore,
+    numbers: Sequence[int] | np.ndarray,
+    against: Labels,
+    min_confidence: float = 0.0,
+    *,
+    before: Callable[[Frame], None] | None = None,
+) -> float:
     """Find the temperature on validation scans.
 
     Args:
         ask: Gives logits.
         frames: Where the scans are.
-        numbers: Scans of the split "val", and of no other: a temperature fitted where it is measured proves nothing.
+        numbers: Scans of the split "val", and of no other: a temperature fitted where it is measured proves nothing. Of very many
+            some are taken, evenly spaced.
         against: Labels to be right about: the teacher's, or a few real ones.
         min_confidence: Labels below it are left out; wrong labels make a model look surer than it may be, and the temperature too high.
+        before: As for `evaluate_frames`.
     Returns:
         What logits are to be divided by.
     Raises:
         ConfigError: a scan of another split, or not one labelled point.
     """
     rows, truths = [], []
-    for number in numbers:
+    for number in np.asarray(numbers)[:: max(1, -(-len(numbers) // _MOST_SCANS))]:
         frame = frames.scan(int(number))
         if frame.split != "val":
             raise ConfigError(f"frame {number} belongs to split '{frame.split}': fit the temperature on split 'val' only")
         found = against[int(number)]
         if found is None:
             continue
+        if before is not None:
+            before(frame)
         answer = ask(frame.points_m, frame.intensity, frame.levelled_from_lidar)
         labelled = np.flatnonzero((found[0] < answer.logits.shape[1]) & (found[1] >= min_confidence) & (answer.undo >= 0))
         chosen = labelled[:: max(1, -(-len(labelled) // _MOST_POINTS_PER_SCAN))]

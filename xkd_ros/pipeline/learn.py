@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from rich.table import Table
 
 from xkd_ros.bags.frame_writer import estimate_size
+from xkd_ros.core.card import CARD_NAME
 from xkd_ros.core.config import load_yaml
 from xkd_ros.core.errors import ConfigError
 from xkd_ros.core.files import write_atomic
@@ -107,11 +108,16 @@ def learn(
     fabric = make_fabric(config.distill.precision)
     if not dry_run:
         fabric.launch()
+    job = _Job(config, sources, run, Learning(config, sources, work, fabric), out)
     if fabric.is_global_zero and not dry_run:
+        # Before the folder is touched: `learn.json` goes on saying what the work in it was made with.
+        job.refuse_stale([name for name in only if name not in _with_readers(redo)])
         run.forget(_with_readers(redo))
         record = RunRecord(bags=sources.bags, rigs=sources.rigs, labels=sources.labels, config=config)
         write_atomic(work / RUN_FILE, record.model_dump_json(indent=1) + "\n")
-    job = _Job(config, sources, run, Learning(config, sources, work, fabric), out)
+    if not dry_run:
+        # No other process may take a record for done that the first one is about to delete: they would wait for each other for ever.
+        fabric.barrier()
     if fabric.is_global_zero:
         console.print(job.plan(only, set(_with_readers(redo)) if dry_run else set()))
         if "frames" in only and job.state("frames") != "done":
@@ -160,7 +166,21 @@ class _Job:
         """Say whether a stage is done, begun, to do, stale, or waiting for what it reads."""
         stage = STAGES[NAMES.index(name)]
         inputs = self._inputs(stage)
-        return "waiting" if inputs is None else self._run.state(name, self._key(stage, inputs))
+        if inputs is None:
+            return "waiting"
+        state = self._run.state(name, self._key(stage, inputs))
+        gone = name == "export" and self._out is not None and not (self._out / CARD_NAME).is_file()
+        return "to do" if state == "done" and gone else state
+
+    def refuse_stale(self, names: Sequence[str]) -> None:
+        """Refuse stages that hold work made from something else.
+
+        Raises:
+            ConfigError: names the first one and what differs.
+        """
+        for stage in STAGES:
+            if stage.name in names and (inputs := self._inputs(stage)) is not None:
+                self._run.refuse_stale(stage.name, self._key(stage, inputs), inputs)
 
     def plan(self, only: Sequence[str], redo: set[str]) -> Table:
         """Show what will happen."""
@@ -182,7 +202,7 @@ class _Job:
             lacking = [name for name in stage.reads if self._run.record(name) is None]
             raise ConfigError(f"{stage.name} needs {' and '.join(lacking)} in {self._run.path} first: `xkd {_COMMANDS[lacking[0]]}`")
         key = self._key(stage, inputs)
-        if self._run.state(stage.name, key) == "done":
+        if self.state(stage.name) == "done":
             progress(1, 1)
             return
         if first:
@@ -225,6 +245,9 @@ class _Job:
         if stage.name == "frames":
             paths = [*self._sources.bags, *self._sources.rigs, *([self._sources.labels] if self._sources.labels else [])]
             settings["sources"] = [(path.name, _sizes(path)) for path in paths]
+        if stage.name == "targets" and Path(self._config.classes).expanduser().is_file():
+            # Presets keep their names for good; a file of the user may say something else tomorrow.
+            settings["class_map"] = self._learning.class_map.hash
         if stage.name == "targets":
             settings["teachers"] = [_sizes(Path(find_teacher(spec))) for spec in self._config.teachers]
         if stage.name == "export":

@@ -47,6 +47,18 @@ class LearnConfig(BaseModel):
             return {**given, **{name: {"recipe": given["recipe"], **stage} for name, stage in stages.items() if isinstance(stage, dict)}}
         return given
 
+    @model_validator(mode="after")
+    def _works_together(self) -> LearnConfig:
+        precisions = {
+            name: stage.precision for name, stage in (("distill", self.distill), ("probe", self.probe), ("finetune", self.finetune))
+        }
+        if len(set(precisions.values())) > 1:
+            given = ", ".join(f"{name} {precision}" for name, precision in precisions.items())
+            raise ValueError(f"one precision serves all stages, found {given}: set it for all three")
+        if not self.cache and self.distill.workers:
+            raise ValueError("without cache the teacher looks while the student learns, in the same process: set distill.workers to 0")
+        return self
+
     @property
     def teachers(self) -> tuple[str, ...]:
         """What looks at the images: one model for features and scores, or one for each."""

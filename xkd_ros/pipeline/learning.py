@@ -16,7 +16,7 @@ from lightning_fabric import Fabric
 from xkd_ros.bags.frame_store import FrameStore
 from xkd_ros.bags.frame_writer import write_frames
 from xkd_ros.core.card import CARD_NAME, IntensityConfig, ModelCard, load_card
-from xkd_ros.core.errors import ConfigError
+from xkd_ros.core.errors import ConfigError, MissingPackageError
 from xkd_ros.core.files import sha256
 from xkd_ros.core.labels import INDOOR12, INDOOR12_TO_STRUCT4
 from xkd_ros.core.share import share_folders
@@ -134,7 +134,10 @@ class Learning:
         store = write_pseudo_labels(frames, self.open_targets(frames), self.work / "pseudo", self.config.pseudo, progress)
         facts: dict[str, Any] = {SHOWN: store.statistics("train").lines()}
         if any(source.truth_frames for source in frames.manifest.sources):
-            facts["against real labels"] = score_against_truth(frames, store).summary()
+            try:
+                facts["against real labels"] = score_against_truth(frames, store).summary()
+            except ConfigError as error:  # real labels of other classes are no reason to lose the pseudo-labels
+                facts[SHOWN] += [f"not compared with real labels: {error}"]
         return store.hash, facts
 
     def probe(self, progress: Progress) -> Result:
@@ -156,16 +159,16 @@ class Learning:
         ask, card = logits_of(segmenter), load_card(self.work / "finetune")
         val = frames.numbers("val")
         temperature = 1.0
-        if len(val):
-            try:
-                temperature = round(calibrate(ask, frames, val, labels, _SURE), 3)
-            except ConfigError:  # not one labelled point among them; the report shows temperature 1
-                temperature = 1.0
-        numbers = next((numbers for split in ("test", "val", "train") if len(numbers := frames.numbers(split))), val)
 
         def per_rig(frame: Frame) -> None:
             segmenter.intensity = self._intensity(frames, frame.rig)
 
+        if len(val):
+            try:
+                temperature = round(calibrate(ask, frames, val, labels, _SURE, before=per_rig), 3)
+            except ConfigError:  # not one labelled point among them; the report shows temperature 1
+                temperature = 1.0
+        numbers = next((numbers for split in ("test", "val", "train") if len(numbers := frames.numbers(split))), val)
         evaluation = evaluate_frames(
             ask,
             frames,
@@ -180,9 +183,12 @@ class Learning:
             before=per_rig,
         )
         write_evaluation(folder, evaluation, ask, frames, labels, before=per_rig)
-        write_report(self.work, self.work / REPORT_NAME)
         facts = evaluation.summary()
-        shown = [f"report: {self.work / REPORT_NAME}"]
+        try:
+            write_report(self.work, self.work / REPORT_NAME)
+            shown = [f"report: {self.work / REPORT_NAME}"]
+        except MissingPackageError as error:  # a training server may lack matplotlib; the model comes out all the same
+            shown = [f"no report: {error}; then `xkd report {self.work}`"]
         for kind, words in (("real", "true labels"), ("pseudo", "the teacher's labels")):
             if kind in facts:
                 scores = [f"{name} {facts[kind][name]['miou']}" for name in ("all points", "in view", "out of view")]

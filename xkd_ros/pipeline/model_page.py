@@ -36,9 +36,9 @@ def write_model_page(card: ModelCard, folder: Path, command: str, notes: str = "
         "",
         "IoU in percent at raw-scan resolution, printed by the command above at its end (`card.json` holds the same figures):",
         "",
-        *_table("Four structural classes", STRUCT4.names, _rows(card.metrics, "struct4")),
+        *_table("Four structural classes", STRUCT4.names, _rows(card.metrics, "struct4", STRUCT4.names)),
         "",
-        *_table("Classes of the model", card.labels.names, _rows(card.metrics, "indoor12")),
+        *_table("Classes of the model", card.labels.names, _rows(card.metrics, "indoor12", card.labels.names)),
     ]
     ece = card.metrics.get("shifted_buildings", {}).get("ece")
     if ece is not None:
@@ -46,14 +46,18 @@ def write_model_page(card: ModelCard, folder: Path, command: str, notes: str = "
     write_atomic(folder / "README.md", "\n".join(lines) + "\n")
 
 
-def _rows(metrics: dict[str, Any], key: str) -> dict[str, dict[str, Any]]:
-    """Collect name → {miou, iou} of what was scored, over four classes ("struct4") or the model's own ("indoor12")."""
+def _rows(metrics: dict[str, Any], key: str, names: tuple[str, ...]) -> dict[str, dict[str, Any]]:
+    """Collect name → {miou, iou} of what was scored over these classes: four ("struct4") or the model's own ("indoor12").
+
+    Real labels may be coarser than the model: what was counted in four classes stands in the table of four.
+    """
     rows = {"simulated, building styles not in training": metrics.get("shifted_buildings", {}).get(key)}
     rows |= {f"real workshop, {name}": row.get(key) for name, row in metrics.get("real", {}).items()}
     for kind, words in (("real", "true labels"), ("pseudo", "the teacher's labels")):
         scores = metrics.get("evaluation", {}).get(kind, {})
         own = {heading: row for heading, row in scores.items() if isinstance(row, dict) and row["points"]}
-        rows |= {f"{words}, {heading}": row.get(key) if key == "struct4" else row for heading, row in own.items()}
+        same = tuple(scores.get("classes", ())) == names
+        rows |= {f"{words}, {heading}": row if same else row.get(key) for heading, row in own.items()}
     return {name: row for name, row in rows.items() if row}
 
 

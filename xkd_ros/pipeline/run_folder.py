@@ -31,7 +31,7 @@ class StageRecord(BaseModel):
         key: Hash of the stage's settings and of the outputs it was made from.
         inputs: Output hash of each earlier stage it read.
         output: Hash of what it made.
-        seconds: How long it took, over all interruptions that were not killed.
+        seconds: How long the call that finished it worked on it.
         facts: Figures for tables.
     """
 
@@ -87,14 +87,22 @@ class RunFolder:
         Raises:
             ConfigError: the folder holds work made from other inputs or settings; says what differs.
         """
+        self.refuse_stale(stage, key, inputs)
+        if self._begun(stage) is None:
+            write_atomic(self._place(stage, begun=True), Begun(key=key, inputs=inputs).model_dump_json() + "\n")
+        return self.folder(stage)
+
+    def refuse_stale(self, stage: str, key: str, inputs: dict[str, str]) -> None:
+        """Do nothing, unless the folder holds work made from something else.
+
+        Raises:
+            ConfigError: it does; says what differs.
+        """
         if self.state(stage, key) == "stale":
             raise ConfigError(
                 f"{self.folder(stage)} was made {self._difference(stage, inputs)}; "
                 f"make it again with --redo {stage}, or choose another --work folder"
             )
-        if self._begun(stage) is None:
-            write_atomic(self._place(stage, begun=True), Begun(key=key, inputs=inputs).model_dump_json() + "\n")
-        return self.folder(stage)
 
     def finish(self, record: StageRecord) -> None:
         """Write the record that makes the stage done."""
@@ -119,7 +127,9 @@ class RunFolder:
         made = self.record(stage) or self._begun(stage)
         made_from = {} if made is None else made.inputs
         changed = [name for name in inputs if made_from.get(name) != inputs[name]]
-        return f"from other {' and '.join(changed)}" if changed else "with other settings"
+        if changed:
+            return f"from other {' and '.join(changed)}"
+        return "with other settings" if inputs else "from other recordings or with other settings"
 
 
 def stage_key(stage: str, settings: object, inputs: dict[str, str]) -> str:

@@ -17,7 +17,7 @@ from xkd_ros.runtime.segmenter import Segmenter
 from xkd_ros.worlds.simulated_rig import load_simulated_rig
 from xkd_ros.worlds.walkthrough import Walkthrough
 
-RIGS = ("ouster16", "vlp32")
+RIGS = ("ouster16", "vlp32", "xt32_handheld", "dual_ouster16_horizontal")
 _WALK_S = 2.0
 _EVERY = 5
 
@@ -60,7 +60,7 @@ def _range(seeds: str) -> range:
 
 
 def _simulated(seeds: range) -> dict[str, list[LabelledScan]]:
-    """Walk both rigs through each building for two seconds and keep every fifth scan; only the lidar is simulated."""
+    """Walk every rig through each building for two seconds and keep every fifth scan; only the lidar is simulated."""
     scans: dict[str, list[LabelledScan]] = {rig: [] for rig in RIGS}
     with make_progress() as display:
         task = display.add_task("simulating validation buildings", total=len(seeds) * len(RIGS), note="")

@@ -67,13 +67,13 @@ class TeacherPair:
     """The teacher that gives features and the one that gives scores; one network may be both."""
 
     def __init__(self, teachers: Sequence[Teacher]) -> None:
-        """Choose: the first of the list that offers something gives it.
+        """Choose: the first of the list that offers features gives them, the last that offers scores gives those.
 
         Raises:
             ConfigError: there is none, or one would be of no use.
         """
         self.features = next((teacher for teacher in teachers if teacher.feature_width), None)
-        self.scores = next((teacher for teacher in teachers if teacher.label_set is not None), None)
+        self.scores = next((teacher for teacher in reversed(teachers) if teacher.label_set is not None), None)
         idle = [teacher.name for teacher in teachers if teacher is not self.features and teacher is not self.scores]
         if not teachers or idle:
             raise ConfigError(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from functools import cached_property
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -31,7 +30,7 @@ class Cell(_Strict):
     parameters: dict[str, Any]
     scale: dict[str, Any]
 
-    @cached_property
+    @property
     def key(self) -> str:
         """Identify everything that the cell is defined by."""
         return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()[:16]
