@@ -11,6 +11,7 @@ from xkd_ros.cli.options import DEFAULT_MODEL, BagPath, Json, Model, Out, Points
 from xkd_ros.core.share import find_model
 
 app = typer.Typer()
+RIGS = "ouster16, vlp32, xt32_handheld, dual_ouster16_horizontal, dual_ouster16_vertical"
 
 
 @app.command()
@@ -18,7 +19,7 @@ def demo(
     out: Out = Path("demo"),
     model: Model = DEFAULT_MODEL,
     seed: Annotated[int, typer.Option(help="Building; 75 to 99 were never used in training.")] = 75,
-    rig: Annotated[str, typer.Option(help="ouster16, vlp32, xt32_handheld, dual_ouster16_horizontal or dual_ouster16_vertical.")] = "ouster16",
+    rig: Annotated[str, typer.Option(help=f"{RIGS}.")] = "ouster16",
     seconds: Annotated[float, typer.Option(min=2, help="Length of the walk.")] = 20.0,
 ) -> None:
     """Simulate a building, send its scans over real ROS 2 topics, label them live, draw pictures."""
@@ -31,7 +32,7 @@ def demo(
 def simulate(
     out: Out,
     seed: Annotated[int, typer.Option(min=0, help="Building: 0-59 train, 60-74 validation, 75-99 test.")] = 75,
-    rig: Annotated[str, typer.Option(help="ouster16, vlp32, xt32_handheld, dual_ouster16_horizontal, dual_ouster16_vertical, or a rig YAML.")] = "ouster16",
+    rig: Annotated[str, typer.Option(help=f"{RIGS}, or a rig YAML.")] = "ouster16",
     seconds: Annotated[float, typer.Option(min=0.2, help="Length of the walk.")] = 20.0,
 ) -> None:
     """Walk a simulated rig through a simulated building and write a ROS 2 bag with true labels beside it."""
