@@ -46,13 +46,13 @@ class Frames:
         for source, count in walks:
             for step in range(count):
                 number = len(self._frames)
+                stamp_ns = number * 100_000_000
                 split = splits if splits == "train" else ("train" if step < 10 else "val" if step < 14 else "test")
                 pose = se3.make_transform(se3.rotation_from_rpy(0.1, 0, 0.3 * step), [0.1 * step, 0, 0])
                 points = se3.apply(se3.invert(pose), PLACES).astype(np.float32)
                 views = (View("front", None, np.eye(4), 0, b""),)  # type: ignore[arg-type]
-                frame = Frame(
-                    number, number * 100_000_000, source, "rig", split, points, None, np.eye(3), pose if poses else None, CLASS, views, 0.0
-                )
+                known = pose if poses else None
+                frame = Frame(number, stamp_ns, source, "rig", split, points, None, np.eye(3), known, CLASS, views, 0.0)
                 self._frames.append(frame)
         truth = ("wall", "floor", "ceiling", "non-structural")
         self.manifest = SimpleNamespace(sources=[SimpleNamespace(name=source, truth=truth) for source, _ in walks])

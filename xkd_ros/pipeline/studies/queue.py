@@ -87,7 +87,7 @@ def run_study(
     for table in study.tables(done):
         console.print(table.rich())
     write_atomic(page, write_page(study, queue, done, folder))
-    console.print(f"{len(done)} of {len(queue)} cells are done; {page}", highlight=False)
+    console.print(f"{len(done)} of {len(queue)} cells are done; {page}", highlight=False, soft_wrap=True)
 
 
 def do_cell(study: Study, cell: Cell, workshop: Workshop) -> CellResult:
