@@ -41,7 +41,7 @@ def teacher(tmp_path_factory) -> Path:
     """A random image network; its name is that of its folder."""
     folder = tmp_path_factory.mktemp("teachers") / "Tiny Teacher"
     network = ImageNetworkConfig(widths=(16, 16, 16, 16), blocks=(1, 1, 1, 1), feature_width=16)
-    save_image_teacher(seeded_image_student(network, 0), ImageTeacherCard(network=network), folder)
+    save_image_teacher(seeded_image_student(network, 0), ImageTeacherCard(network=network, temperature=0.06), folder)
     return folder
 
 

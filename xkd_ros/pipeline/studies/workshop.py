@@ -71,8 +71,9 @@ class Workshop:
 
     @property
     def workers(self) -> int:
-        """Processes that prepare batches: none where the network computes on the same cores."""
-        return 0 if self.fabric.device.type == "cpu" else max(0, min(_MOST_WORKERS, (os.cpu_count() or 1) - 2))
+        """Processes that prepare batches: one beside a network that computes on the same cores, most of the cores beside a GPU."""
+        cores = os.cpu_count() or 1
+        return min(1, cores - 1) if self.fabric.device.type == "cpu" else max(0, min(_MOST_WORKERS, cores - 2))
 
     def network(self, depth: int | None = None) -> NetworkConfig:
         """Sizes of the student; `depth` instead of the usual one."""
