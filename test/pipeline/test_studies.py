@@ -1,17 +1,25 @@
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
-from xkd_ros.core.card import NetworkConfig
+from xkd_ros.core.card import IntensityConfig, NetworkConfig
 from xkd_ros.core.errors import ConfigError
+from xkd_ros.core.labels import INDOOR12, STRUCT4
 from xkd_ros.nets.image_checkpoint import ImageTeacherCard, save_image_teacher
 from xkd_ros.nets.image_student import ImageNetworkConfig, seeded_image_student
 from xkd_ros.pipeline.studies import trial
+from xkd_ros.pipeline.studies.given_labels import ProjectedLabels, TrueLabels
+from xkd_ros.pipeline.studies.joined import JoinedFrames, JoinedTargets
+from xkd_ros.pipeline.studies.memory import PeakMemory
+from xkd_ros.pipeline.studies.progress import StudyProgress
 from xkd_ros.pipeline.studies.queue import STUDIES, run_study
 from xkd_ros.pipeline.studies.results import Results
 from xkd_ros.pipeline.studies.scale import FULL, RIGS, SMALL, Scale
-from xkd_ros.pipeline.studies.workshop import name_teachers
+from xkd_ros.pipeline.studies.workshop import Workshop, name_teachers
+from xkd_ros.train.engine import make_fabric
 
 TINY = Scale(
     name="tiny",
@@ -91,11 +99,17 @@ def test_an_unknown_study_is_named(tmp_path):
         run_study("rig", out=tmp_path)
 
 
-def test_a_study_interrupted_resumed_and_finished(tmp_path, teacher, monkeypatch, capsys):
+@pytest.fixture(scope="module")
+def work(tmp_path_factory) -> Path:
+    """What the cells of all tests share."""
+    return tmp_path_factory.mktemp("work")
+
+
+def test_a_study_interrupted_resumed_and_finished(tmp_path, work, teacher, monkeypatch, capsys):
     """Every part is the real one: a simulated walk, a teacher, distillation, fine-tuning, evaluation in another building."""
 
-    def study(name="scalr", **options):
-        run_study(name, work=tmp_path / "work", teachers=[str(teacher)], out=tmp_path / "docs", scale=TINY, **options)
+    def study(**options):
+        run_study("scalr", work=work, teachers=[str(teacher)], out=tmp_path / "docs", scale=TINY, **options)
 
     cells = STUDIES["scalr"].cells(TINY, ["tiny-teacher"])
     results = Results(tmp_path / "docs" / "scalr-tiny")
@@ -103,18 +117,18 @@ def test_a_study_interrupted_resumed_and_finished(tmp_path, teacher, monkeypatch
         patch.setattr(trial, "evaluate_frames", _interrupt)
         with pytest.raises(KeyboardInterrupt):
             study(cells=1)
-    assert not results.of(cells) and list((tmp_path / "work" / "cells").iterdir())
-    assert not list((tmp_path / "work" / "bags").iterdir())
-    made = _times(tmp_path / "work")
+    assert not results.of(cells) and list((work / "cells").iterdir())
+    assert not list((work / "bags").iterdir())
+    made = _times(work)
     assert any("backbones" in path.parts for path in made) and any("frames" in path.parts for path in made)
 
     study(cells=1)
-    assert _times(tmp_path / "work").items() >= {path: time for path, time in made.items() if "cells" not in path.parts}.items()
+    assert _times(work).items() >= {path: time for path, time in made.items() if "cells" not in path.parts}.items()
     (first,) = results.of(cells)
     assert first.cell.name == cells[0].name == "001pct-distilled-seed0"
     assert first.metrics["real"]["all points"]["points"] > 1000 and first.metrics["real"]["ece"] is not None
     assert {"in view", "out of view", "0-2 m"} <= first.metrics["real"].keys()
-    assert not list((tmp_path / "work" / "cells").iterdir())
+    assert not list((work / "cells").iterdir())
 
     study(cells=1)
     assert [result.cell.name for result in results.of(cells)] == ["001pct-distilled-seed0", "001pct-scratch-seed0"]
@@ -131,6 +145,79 @@ def _interrupt(*_arguments, **_options):
 
 def _times(folder: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("name", ["rigs", "pseudo_vs_real", "teachers", "depth"])
+def test_the_other_studies_do_their_cells(name, tmp_path, work, teacher, monkeypatch):
+    # Another rig would be another simulation.
+    monkeypatch.setattr("xkd_ros.pipeline.studies.pseudo_vs_real.RIG", "ouster16")
+    run_study(name, work=work, teachers=[str(teacher)], out=tmp_path, scale=TINY, cells=1)
+    queue = STUDIES[name].cells(TINY, ["tiny-teacher"])
+    (result,) = Results(tmp_path / f"{name}-tiny").of(queue)
+    assert result.cell == queue[0] and result.versions["torch"] and result.machine["cores"]
+    wanted = {
+        "rigs": {"real"},
+        "pseudo_vs_real": {"real", "pseudo", "teacher", "trusted", "temperature"},
+        "teachers": {"probe", "finetune"},
+        "depth": {"real", "hz", "network_ms", "total_ms", "memory_gb"},
+    }[name]
+    assert wanted <= result.metrics.keys()
+    assert f"1 of {len(queue)}" in (tmp_path / f"{name}-tiny.md").read_text()
+    if name == "pseudo_vs_real":
+        seen, labelled = result.metrics["real"]["in view"], result.metrics["teacher"]["teacher"]
+        assert 0 < labelled["points"] <= seen["points"], "projected labels are those of points in view"
+        assert labelled["points"] == result.metrics["teacher"]["student"]["points"]
+        assert result.metrics["trusted"]["teacher"]["teacher"]["points"] < labelled["points"]
+
+
+def test_labels_are_what_they_say(work, teacher):
+    fabric = make_fabric("32-true")
+    fabric.launch()
+    workshop = Workshop(work, TINY, [str(teacher)], fabric, StudyProgress(1))
+    frames, targets = workshop.frames("ouster16", "val"), workshop.targets("ouster16", "val", "tiny-teacher")
+    labels, sure = TrueLabels(frames, INDOOR12)[0]
+    assert np.array_equal(labels, frames.scan(0).truth) and np.array_equal(sure, labels != 255)
+    with pytest.raises(ConfigError, match="no true labels of the classes wall, floor, ceiling, non-structural"):
+        TrueLabels(frames, STRUCT4)
+    labels, sure = ProjectedLabels(frames, targets)[0]
+    (view,) = targets[0]
+    assert np.array_equal(labels[view.point], view.scores.argmax(1)) and sure[view.point] == pytest.approx(view.scores.max(1), abs=1e-3)
+    assert (np.delete(labels, view.point) == 255).all() and not np.delete(sure, view.point).any()
+
+
+class CountedStore:
+    def __init__(self, rig, count):
+        self.rig, self.count = rig, count
+        self.manifest = SimpleNamespace(intensity={rig: IntensityConfig(mean=count)})
+
+    def __len__(self):
+        return self.count
+
+    def scan(self, number):
+        return self.rig, number
+
+    def numbers(self, split=None):
+        return np.arange(self.count)[:: 2 if split == "train" else 1]
+
+
+def test_joined_frames_keep_their_rigs_and_targets():
+    stores = [CountedStore("a", 3), CountedStore("b", 4)]
+    frames = JoinedFrames(stores)
+    assert frames.numbers("train").tolist() == [0, 2, 3, 5] and frames.numbers().tolist() == list(range(7))
+    assert [frames.scan(number) for number in (0, 2, 3, 6)] == [("a", 0), ("a", 2), ("b", 0), ("b", 3)]
+    assert {name: config.mean for name, config in frames.manifest.intensity.items()} == {"a": 3.0, "b": 4.0}
+    assert [JoinedTargets(frames, ["abc", "wxyz"])[number] for number in (2, 3, 6)] == ["c", "w", "z"]
+    with pytest.raises(ConfigError, match="a rig is in two of them"):
+        JoinedFrames([stores[0], CountedStore("a", 1)])
+
+
+def test_peak_memory_is_that_of_the_block():
+    for _ in range(2):
+        with PeakMemory(torch.device("cpu")).watched() as memory:
+            assert np.ones(25_000_000).sum() > 0
+        if memory.gigabytes is None:
+            pytest.skip("this system does not tell a process's peak")
+        assert 0.15 < memory.gigabytes < 0.4
 
 
 def test_scans_of_a_thinned_walk_are_those_of_the_whole_one(tmp_path):

@@ -167,10 +167,11 @@ def test_figures_that_were_not_measured_are_none():
 
 def test_the_rest_is_estimated_from_finished_cells():
     progress = StudyProgress(10, [60.0, 120.0])
-    assert progress._rest() == "cells left: 00:12:00"
+    assert progress._rest() == "the rest takes about 00:12:00"
     progress.end(180.0)
-    assert progress._rest() == "cells left: 00:14:00"
+    assert progress._rest() == "the rest takes about 00:14:00"
     assert StudyProgress(3)._rest() == ""
+    assert StudyProgress(1000, [360.0])._rest() == "the rest takes about 100 h"
 
 
 def test_a_spread_without_values_says_so():

@@ -75,6 +75,10 @@ class StageConfig(BaseModel):
     def _row(cls, recipe: Recipe, given: dict[str, Any]) -> dict[str, Any]:
         return cls.table[recipe]
 
+    def deciding(self) -> dict[str, Any]:
+        """Return what decides the result; how fast it is computed and how often it is saved does not."""
+        return self.model_dump(mode="json", exclude={"workers", "save_every", "tensorboard", "evaluate_every"})
+
     def engine(self, frames: int, world: int) -> EngineConfig:
         """Turn epochs over `frames` frames into steps of the engine on `world` processes.
 

@@ -242,6 +242,8 @@ class _Job:
 
     def _key(self, stage: Stage, inputs: dict[str, str]) -> str:
         settings: dict[str, Any] = self._config.model_dump(mode="json", include=set(stage.settings))
+        if stage.name in ("distill", "probe", "finetune"):
+            settings[stage.name] = getattr(self._config, stage.name).deciding()
         if stage.name == "frames":
             paths = [*self._sources.bags, *self._sources.rigs, *([self._sources.labels] if self._sources.labels else [])]
             settings["sources"] = [(path.name, _sizes(path)) for path in paths]

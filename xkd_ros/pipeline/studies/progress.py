@@ -74,4 +74,4 @@ class StudyProgress:
         if not self._seconds:
             return ""
         left_s = (self._cells - len(self._seconds)) * sum(self._seconds) / len(self._seconds)
-        return f"cells left: {time.strftime('%H:%M:%S', time.gmtime(left_s))}" if left_s < 86_400 else f"cells left: {left_s / 3600:.0f} h"
+        return f"the rest takes about {time.strftime('%H:%M:%S', time.gmtime(left_s)) if left_s < 86_400 else f'{left_s / 3600:.0f} h'}"
