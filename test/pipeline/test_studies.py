@@ -13,7 +13,7 @@ from xkd_ros.nets.image_student import ImageNetworkConfig, seeded_image_student
 from xkd_ros.pipeline.studies import trial
 from xkd_ros.pipeline.studies.given_labels import ProjectedLabels, TrueLabels
 from xkd_ros.pipeline.studies.joined import JoinedFrames, JoinedTargets
-from xkd_ros.pipeline.studies.memory import PeakMemory
+from xkd_ros.pipeline.studies.machine import PeakMemory
 from xkd_ros.pipeline.studies.progress import StudyProgress
 from xkd_ros.pipeline.studies.queue import STUDIES, run_study
 from xkd_ros.pipeline.studies.results import Results

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from xkd_ros.bags.frame_store import FrameStore
 from xkd_ros.pipeline.studies.cell import Cell, CellResult
-from xkd_ros.pipeline.studies.memory import PeakMemory
+from xkd_ros.pipeline.studies.machine import PeakMemory
 from xkd_ros.pipeline.studies.paired import paired_difference
 from xkd_ros.pipeline.studies.scale import Scale
 from xkd_ros.pipeline.studies.study import REAL_ALL, by_seed, make_cell, mean_of
@@ -30,8 +31,8 @@ class DepthStudy:
     claim = "50.9, 51.0, 51.8 mIoU and 15.4, 12.2, 9.8 Hz for 24, 36, 48 layers (arXiv 2604.18831, Table 7)."
     protocol = (
         f"Rig {RIG}. Distilled, then fine-tuned on pseudo-labels, for equally many steps at every depth. Hz is one over the median time "
-        "from a scan to its labels, preprocessing included, on the machine named in the cell; memory is the peak of fine-tuning (on a CPU: "
-        "by how much the process grew). True labels are for evaluation only."
+        "from a scan to its labels, preprocessing included, with all cores of the machine named in the cell; memory is the peak of "
+        "fine-tuning (on a CPU: by how much the process grew). True labels are for evaluation only."
     )
 
     def cells(self, scale: Scale, teachers: Sequence[str]) -> list[Cell]:
@@ -50,9 +51,9 @@ class DepthStudy:
         config = workshop.scale.finetune(cell.seed, steps)
         with PeakMemory(workshop.fabric.device).watched() as memory:
             student = trial.learn(config, frames, labels, labels.manifest.hash, backbone)
-        segmenter = trial.segmenter(student)
-        evaluation = trial.evaluate(segmenter, RIG)
-        metrics = {**reduced(evaluation), "memory_gb": memory.gigabytes, **time_scans(segmenter, workshop.frames(RIG, "val"))}
+        evaluation = trial.evaluate(trial.segmenter(student), RIG)
+        alone = trial.segmenter(student, os.cpu_count())
+        metrics = {**reduced(evaluation), "memory_gb": memory.gigabytes, **time_scans(alone, workshop.frames(RIG, "val"))}
         return trial.outcome(evaluation, p["teacher"], metrics)
 
     def tables(self, results: Sequence[CellResult]) -> list[StudyTable]:

@@ -15,7 +15,7 @@ from xkd_ros.pipeline.learn_config import DEFAULT_TEACHER
 from xkd_ros.pipeline.progress import console
 from xkd_ros.pipeline.studies.cell import Cell, CellResult
 from xkd_ros.pipeline.studies.depth import DepthStudy
-from xkd_ros.pipeline.studies.memory import describe_machine, describe_versions
+from xkd_ros.pipeline.studies.machine import describe_machine, describe_versions, leave_a_core
 from xkd_ros.pipeline.studies.progress import StudyProgress
 from xkd_ros.pipeline.studies.pseudo_vs_real import PseudoVsRealStudy
 from xkd_ros.pipeline.studies.results import Results
@@ -92,6 +92,7 @@ def run_study(
 
 def do_cell(study: Study, cell: Cell, workshop: Workshop) -> CellResult:
     """Do one cell and keep its time and place."""
+    leave_a_core(workshop.fabric.device)
     started, shared_s = time.monotonic(), workshop.shared_s
     trial = Trial(workshop, f"{cell.study}-{cell.name}-{cell.key}")
     outcome = study.run(cell, workshop, trial)

@@ -72,8 +72,8 @@ class Trial:
                 return run_probe(frames, labels, classes, backbone, config, folder, workshop.fabric, report)
             return run_finetune(frames, labels, classes, backbone, config, folder, workshop.fabric, report)
 
-    def segmenter(self, student: Student) -> Segmenter:
-        """Put a student behind the code that runs on the robot."""
+    def segmenter(self, student: Student, threads: int | None = None) -> Segmenter:
+        """Put a student behind the code that runs on the robot; `threads` are for the whole process, None leaves them."""
         card = ModelCard(
             name="study",
             geometry=self._workshop.scale.geometry,
@@ -81,7 +81,7 @@ class Trial:
             labels=self._workshop.class_map.label_set,
             network=student.network,
         )
-        return Segmenter(card, TorchBackend(student, card))
+        return Segmenter(card, TorchBackend(student, card, threads))
 
     def temperature(self, segmenter: Segmenter, frames: FrameStore, labels: LabelStore) -> float:
         """Calibrate on buildings that were kept from training, on labels of the teacher that are likely to be right."""

@@ -1,4 +1,4 @@
-"""How much memory a piece of work takes at most, on the GPU or in this process, and what this machine is."""
+"""What a cell takes of this machine: cores, peak memory on the GPU or in this process; and what the machine is."""
 
 from __future__ import annotations
 
@@ -60,6 +60,12 @@ def _read_status(key: str) -> int | None:
     except OSError:
         return None
     return next((1024 * int(line.split()[1]) for line in lines if line.startswith(f"{key}:")), None)
+
+
+def leave_a_core(device: torch.device) -> None:
+    """Let torch compute on all CPU cores but one, which prepares batches; threads that wait for a busy core cost more than they give."""
+    if device.type == "cpu":
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) - 1))
 
 
 def describe_machine(device: torch.device) -> dict[str, Any]:
