@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from xkd_ros.core.card import IntensityConfig, NetworkConfig
-from xkd_ros.core.errors import ConfigError
+from xkd_ros.core.errors import ConfigError, ModelError
 from xkd_ros.core.labels import INDOOR12, STRUCT4
 from xkd_ros.nets.image_checkpoint import ImageTeacherCard, save_image_teacher
 from xkd_ros.nets.image_student import ImageNetworkConfig, seeded_image_student
@@ -103,6 +103,13 @@ def test_an_unknown_study_is_named(tmp_path):
 def work(tmp_path_factory) -> Path:
     """What the cells of all tests share."""
     return tmp_path_factory.mktemp("work")
+
+
+def test_a_missing_teacher_shows_before_anything_is_simulated(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ModelError, match="empty"):
+        run_study("scalr", work=tmp_path / "work", teachers=[str(tmp_path / "empty")], out=tmp_path / "docs", scale=TINY)
+    assert not (tmp_path / "work").exists()
 
 
 def test_a_study_interrupted_resumed_and_finished(tmp_path, work, teacher, monkeypatch, capsys):

@@ -76,6 +76,9 @@ def run_study(
         fabric.launch()
         with StudyProgress(len(queue), [result.seconds for result in done]).shown() as progress:
             workshop = Workshop(work, scale, teachers, fabric, progress)
+            # A teacher that cannot be loaded should not show after an hour of simulation.
+            for teacher in dict.fromkeys(cell.parameters["teacher"] for cell in waiting):
+                workshop.teacher(teacher)
             for cell in waiting:
                 progress.begin(cell.name)
                 result = do_cell(study, cell, workshop)
