@@ -94,6 +94,8 @@ def test_changed_settings_are_refused_before_anything_is_touched_and_redo_makes_
     assert (run / "stages" / "distill.json").stat().st_mtime_ns == distilled
     assert json.loads((run / "stages" / "probe.json").read_text())["key"] != probed["key"]
     assert not (run / "stages" / "finetune.json").exists()
+    learn(read_config(None, [*settings, "probe.steps=1"]), Sources((walk,)), run, None, only=("pseudo", "probe"), redo=("stale",))
+    assert json.loads((run / "stages" / "distill.json").read_text()) and (run / "stages" / "probe.json").exists()
 
 
 def test_a_model_folder_that_is_gone_is_written_again(learnt, walk, settings, tmp_path):

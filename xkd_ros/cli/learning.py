@@ -21,7 +21,7 @@ Recipe = Annotated[str | None, typer.Option(help="indoor (what we deploy), scalr
 Teacher = Annotated[str | None, typer.Option(help="Image teacher to distil: folder, hub id, or sim2d-indoor12.")]
 LabelTeacher = Annotated[str | None, typer.Option(help="Image teacher for the labels; default: the same.")]
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder, such as runs/site.")]
-Redo = Annotated[list[str] | None, typer.Option(help="Stage to make again, with all that follow from it; repeatable.")]
+Redo = Annotated[list[str] | None, typer.Option(help="Stage to make again, with all that follow; `stale`: what was made otherwise.")]
 Progress = Annotated[Path | None, typer.Option("--progress", help="Also write progress to this file, one JSON object a line.")]
 
 

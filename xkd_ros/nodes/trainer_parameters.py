@@ -96,6 +96,9 @@ def learn_command(program: Sequence[str], values: SimpleNamespace, bags: Sequenc
     options = ["-o", values.model_out, "--work", values.work, "--progress", str(progress)]
     for name in ("rig", "recipe", "teacher", "config"):
         options += [f"--{name}", getattr(values, name)] if getattr(values, name) else []
+    if values.collect:
+        # Every drive that was collected since makes the stored frames stale, and that is what it was collected for.
+        options += ["--redo", "stale"]
     for line in split_changes(values.set):
         options += ["--set", line]
     return [*program, *map(str, bags), *options]

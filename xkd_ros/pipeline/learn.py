@@ -25,6 +25,7 @@ from xkd_ros.pipeline.run_folder import RunFolder, StageRecord, stage_key
 from xkd_ros.train.engine import make_fabric
 
 RUN_FILE = "learn.json"
+STALE = "stale"
 _WAIT_S = 0.5
 
 
@@ -90,14 +91,14 @@ def learn(
         work: Run folder; the same command goes on where an earlier one stopped.
         out: Model folder; needed by the stage `export`.
         only: Stages to run; those they read must be done.
-        redo: Stages to make again, with everything that reads them.
+        redo: Stages to make again, with everything that reads them; "stale" stands for those made from other inputs or settings.
         dry_run: Print the plan and stop.
         progress_file: Lines of JSON for whoever watches; see `LearnProgress`.
     Raises:
         ConfigError: unknown stages, stale work, or a stage whose inputs are missing.
         XkdError: whatever a stage finds, in one line.
     """
-    unknown = sorted({*only, *redo} - set(NAMES))
+    unknown = sorted({*only, *redo} - {*NAMES, STALE})
     if unknown:
         raise ConfigError(f"there is no stage '{unknown[0]}'; stages are {', '.join(NAMES)}")
     if "export" in only and out is None:
@@ -109,6 +110,8 @@ def learn(
     if not dry_run:
         fabric.launch()
     job = _Job(config, sources, run, Learning(config, sources, work, fabric), out)
+    if STALE in redo:
+        redo = [*(name for name in redo if name != STALE), *(name for name in only if job.state(name) == "stale")]
     if fabric.is_global_zero and not dry_run:
         # Before the folder is touched: `learn.json` goes on saying what the work in it was made with.
         job.refuse_stale([name for name in only if name not in _with_readers(redo)])
