@@ -176,3 +176,17 @@ def test_folders_that_cannot_be_exported(model: Path, tmp_path: Path) -> None:
     (model / "card.json").write_text(json.dumps(content))
     with pytest.raises(ModelError, match=r"does not list student\.safetensors"):
         export_onnx(model)
+
+
+@pytest.mark.parametrize(("size", "off", "agrees"), [(1.0, 2e-3, False), (350.0, 2e-3, True), (350.0, 2e-2, False)])
+def test_the_limit_grows_with_logits_that_spread_wide(size: float, off: float, agrees: bool) -> None:
+    card = make_card()
+    student = seeded_student(card.network, 0).eval()
+    inputs = check_inputs(card)[:1]
+    with torch.inference_mode():
+        spread = float(student.on(collate(inputs)).std())
+        student.head.weight.mul_(size / spread)
+        student.head.bias.mul_(size / spread)
+        logits = student.on(collate(inputs)).numpy()
+    logits[0, logits[0].argmin()] += off
+    assert compare(student, lambda _: logits, inputs).agrees is agrees

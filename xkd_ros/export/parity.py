@@ -17,6 +17,8 @@ from xkd_ros.runtime.probe import probe_inputs
 
 MAX_DIFFERENCE = 1e-3
 """Logits farther apart than this are another network."""
+_WIDE_SPREAD = 50.0
+"""Rounding grows with the logits: the limit does too for networks whose logits spread wider than any trained one's (about 2 to 10)."""
 
 
 @dataclass(frozen=True)
@@ -26,19 +28,21 @@ class Parity:
     Attributes:
         points: Compared.
         max_difference: Largest absolute difference of a logit.
-        flips: Labels that differ although torch prefers its own by more than twice MAX_DIFFERENCE.
+        flips: Labels that differ although torch prefers its own by more than twice the limit.
         scale: Standard deviation of torch's logits, to judge the difference by.
+        worst: Largest difference in units of the limit of its input.
     """
 
     points: int
     max_difference: float
     flips: int
     scale: float
+    worst: float
 
     @property
     def agrees(self) -> bool:
         """Whether the graph may be written."""
-        return self.max_difference <= MAX_DIFFERENCE and self.flips == 0
+        return self.worst <= 1 and self.flips == 0
 
     def __str__(self) -> str:
         difference = f"max logit difference {self.max_difference:.1e} (their spread {self.scale:.2g})"
@@ -69,16 +73,18 @@ def compare(student: Student, infer: Callable[[NetInput], np.ndarray], inputs: S
         infer: Runs the graph, (N, C) float32 logits.
         inputs: From `check_inputs`.
     """
-    points, difference, flips, values = 0, 0.0, 0, []
+    points, difference, worst, flips, values = 0, 0.0, 0.0, 0, []
     for net_input in inputs:
         with torch.inference_mode():
             expected = student.on(collate([net_input])).numpy()
         got = infer(net_input)
         # NaN must count as the worst, not vanish in a maximum.
-        difference = max(difference, float(np.nan_to_num(np.abs(got - expected), nan=np.inf).max()))
+        apart = float(np.nan_to_num(np.abs(got - expected), nan=np.inf).max())
+        limit = MAX_DIFFERENCE * max(1.0, float(expected.std()) / _WIDE_SPREAD)
+        difference, worst = max(difference, apart), max(worst, apart / limit)
         rows, best = np.arange(len(expected)), expected.argmax(1)
         margin = expected[rows, best] - expected[rows, got.argmax(1)]
-        flips += int((margin > 2 * MAX_DIFFERENCE).sum())
+        flips += int((margin > 2 * limit).sum())
         points += len(expected)
         values.append(expected.std())
-    return Parity(points, difference, flips, float(np.mean(values)))
+    return Parity(points, difference, flips, float(np.mean(values)), worst)
