@@ -8,15 +8,16 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from xkd_ros.core.errors import ConfigError
 from xkd_ros.core.types import UNKNOWN, NetInput
 from xkd_ros.distill.frame_samples import Frames
-from xkd_ros.distill.losses import SURE, confident_loss, group_loss
+from xkd_ros.distill.losses import SURE, confident_loss
 from xkd_ros.distill.passes import ShuffledPasses, first_usable
 from xkd_ros.distill.student_input import StudentInput
-from xkd_ros.nets.batch import Batch, collate
+from xkd_ros.distill.supervised import LabelledBatch, SupervisedLoss
+from xkd_ros.nets.batch import collate
 
 _COUNTED_FRAMES = 400
 
@@ -37,11 +38,9 @@ class LabelledItem:
 
 
 @dataclass(frozen=True, eq=False)
-class ConfidentBatch:
+class ConfidentBatch(LabelledBatch):
     """A batch with (T,) int64 labels, 255 = not counted, and (T,) float32 confidence."""
 
-    batch: Batch
-    labels: Tensor
     confidence: Tensor
 
     def to(self, device: torch.device | str) -> ConfidentBatch:
@@ -101,27 +100,16 @@ def collate_labelled_frames(items: Sequence[LabelledItem]) -> ConfidentBatch:
     )
 
 
-class ConfidentLoss:
-    """Cross-entropy weighted by confidence + Lovász, and the loss over groups of classes where those are given."""
+class ConfidentLoss(SupervisedLoss):
+    """Cross-entropy weighted by confidence + Lovász, and the loss over groups of classes on points that are sure."""
 
-    def __init__(
-        self, class_weight: np.ndarray | None = None, smoothing: float = 0.0, groups: np.ndarray | None = None, group_weight: float = 0.0
-    ) -> None:
-        self._weight = None if class_weight is None else torch.from_numpy(class_weight.astype(np.float32))
-        self._smoothing = smoothing
-        self._groups = None if groups is None or not group_weight else torch.from_numpy(groups.astype(np.int64))
-        self._group_weight = group_weight
+    def _per_class(self, logits: Tensor, item: LabelledBatch, weight: Tensor | None) -> Tensor:
+        assert isinstance(item, ConfidentBatch)
+        return confident_loss(logits, item.labels, item.confidence, weight, self._smoothing)
 
-    def __call__(self, model: nn.Module, item: ConfidentBatch) -> Tensor:
-        """Compute the loss of one batch."""
-        b = item.batch
-        logits = model(b.features, b.cells, b.shapes, b.neighbours, None, b.scan)
-        weight = None if self._weight is None else self._weight.to(logits.device)
-        loss = confident_loss(logits, item.labels, item.confidence, weight, self._smoothing)
-        if self._groups is not None:
-            sure = item.labels.where(item.confidence > SURE, UNKNOWN)
-            loss = loss + self._group_weight * group_loss(logits, sure, self._groups.to(logits.device))
-        return loss
+    def _grouped(self, item: LabelledBatch) -> Tensor:
+        assert isinstance(item, ConfidentBatch)
+        return item.labels.where(item.confidence > SURE, UNKNOWN)
 
 
 def count_frame_labels(labels: Labels, numbers: np.ndarray, classes: int) -> np.ndarray:

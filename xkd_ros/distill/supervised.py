@@ -94,10 +94,17 @@ class SupervisedLoss:
         b = item.batch
         logits = model(b.features, b.cells, b.shapes, b.neighbours, None, b.scan)
         weight = None if self._weight is None else self._weight.to(logits.device)
-        loss = segmentation_loss(logits, item.labels, weight, self._smoothing)
+        loss = self._per_class(logits, item, weight)
         if self._groups is not None:
-            loss = loss + self._group_weight * group_loss(logits, item.labels, self._groups.to(logits.device))
+            loss = loss + self._group_weight * group_loss(logits, self._grouped(item), self._groups.to(logits.device))
         return loss
+
+    def _per_class(self, logits: Tensor, item: LabelledBatch, weight: Tensor | None) -> Tensor:
+        return segmentation_loss(logits, item.labels, weight, self._smoothing)
+
+    def _grouped(self, item: LabelledBatch) -> Tensor:
+        """Labels that the loss over groups counts."""
+        return item.labels
 
 
 def class_weights(counts: np.ndarray, power: float) -> np.ndarray:

@@ -98,7 +98,7 @@ def learn(
         ConfigError: unknown stages, stale work, or a stage whose inputs are missing.
         XkdError: whatever a stage finds, in one line.
     """
-    unknown = sorted({*only, *redo} - {*NAMES, STALE})
+    unknown = sorted({*only, *(set(redo) - {STALE})} - set(NAMES))
     if unknown:
         raise ConfigError(f"there is no stage '{unknown[0]}'; stages are {', '.join(NAMES)}")
     if "export" in only and out is None:
@@ -110,7 +110,8 @@ def learn(
     if not dry_run:
         fabric.launch()
     job = _Job(config, sources, run, Learning(config, sources, work, fabric), out)
-    if STALE in redo:
+    # Only the first process plans; another would read records that it is deleting.
+    if STALE in redo and fabric.is_global_zero:
         redo = [*(name for name in redo if name != STALE), *(name for name in only if job.state(name) == "stale")]
     if fabric.is_global_zero and not dry_run:
         # Before the folder is touched: `learn.json` goes on saying what the work in it was made with.

@@ -218,14 +218,15 @@ class Learning:
         """Write a student with its card; every process returns the same hash."""
         folder = self.work / stage
         if self.fabric.is_global_zero:
-            manifest = self.open_frames().manifest
+            frames = self.open_frames()
+            manifest = frames.manifest
             counts = {name: sum(s.frames for s in manifest.sources if s.rig == name) for name in manifest.rigs}
             save_student(
                 student,
                 ModelCard(
                     name=stage,
                     geometry=self.config.student.geometry,
-                    intensity=self._intensity(self.open_frames(), max(counts, key=lambda name: counts[name])),
+                    intensity=self._intensity(frames, max(counts, key=lambda name: counts[name])),
                     labels=self.class_map.label_set,
                     network=student.network,
                     recipe={**recipe, "class_map": self.class_map.name, "class_hash": self.class_map.hash},

@@ -142,3 +142,15 @@ def stage_key(stage: str, settings: object, inputs: dict[str, str]) -> str:
     """
     text = json.dumps([stage, settings, sorted(inputs.items())], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def claim_folder(work: Path, config: BaseModel) -> None:
+    """Write the configuration of a job of one stage into its work folder.
+
+    Raises:
+        ConfigError: the folder was begun with another configuration.
+    """
+    path, text = work / "config.json", config.model_dump_json(indent=1)
+    if path.is_file() and path.read_text() != text:
+        raise ConfigError(f"{path} belongs to a run with another configuration; choose another --work folder or delete it")
+    write_atomic(path, text)

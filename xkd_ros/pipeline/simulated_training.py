@@ -18,7 +18,6 @@ from torch import nn
 
 from xkd_ros.core.card import GeometryConfig, IntensityConfig, ModelCard, NetworkConfig, load_card
 from xkd_ros.core.errors import ConfigError
-from xkd_ros.core.files import write_atomic
 from xkd_ros.core.labels import INDOOR12, INDOOR12_TO_STRUCT4
 from xkd_ros.distill.augment import AugmentConfig
 from xkd_ros.distill.supervised import LabelledSamples, SupervisedLoss, class_weights, collate_labelled, count_labels
@@ -28,6 +27,7 @@ from xkd_ros.nets.checkpoint import load_student, save_student
 from xkd_ros.nets.student import Student, count_parameters, seeded_student
 from xkd_ros.pipeline.model_page import write_model_page
 from xkd_ros.pipeline.progress import console, make_progress
+from xkd_ros.pipeline.run_folder import claim_folder
 from xkd_ros.pipeline.student_validation import Validation
 from xkd_ros.train.engine import EngineConfig, fit, make_fabric
 from xkd_ros.worlds.shard_store import ShardStore
@@ -96,7 +96,7 @@ def train_simulated(
     fabric = make_fabric(config.engine.precision)
     fabric.launch()
     if fabric.is_global_zero:
-        _claim(config, work)
+        claim_folder(work, config)
         _render(config, work)
     fabric.barrier()
     store = ShardStore(work / "train")
@@ -155,14 +155,6 @@ def _go_on_from(start: Path, student: Student) -> dict[str, Any]:
         raise ConfigError(f"{start} holds a network of {trained.network}; the configuration asks for {student.network}")
     student.load_state_dict(trained.state_dict())
     return {"name": card.name, "card": card.hash, "recipe": card.recipe}
-
-
-def _claim(config: SimulatedTrainingConfig, work: Path) -> None:
-    """Write the configuration into the work folder, or refuse a folder of another run."""
-    path, text = work / "config.json", config.model_dump_json(indent=1)
-    if path.is_file() and path.read_text() != text:
-        raise ConfigError(f"{path} belongs to a run with another configuration; choose another --work folder or delete it")
-    write_atomic(path, text)
 
 
 def _render(config: SimulatedTrainingConfig, work: Path) -> None:

@@ -12,7 +12,6 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from xkd_ros.core.errors import ConfigError
 from xkd_ros.core.files import write_atomic
 from xkd_ros.core.labels import INDOOR12
 from xkd_ros.distill.picture_augment import PictureAugmentConfig
@@ -23,6 +22,7 @@ from xkd_ros.nets.image_input import ImageInputConfig
 from xkd_ros.nets.image_student import ImageNetworkConfig, ImageStudent, seeded_image_student
 from xkd_ros.nets.student import count_parameters
 from xkd_ros.pipeline.progress import console, make_progress
+from xkd_ros.pipeline.run_folder import claim_folder
 from xkd_ros.train.config import EngineConfig
 from xkd_ros.train.engine import fit, make_fabric
 from xkd_ros.worlds.picture_shards import PictureStore, write_picture_shards
@@ -75,7 +75,7 @@ def teach2d(config: Teach2dConfig, work: Path, out: Path, processes: int | None 
     fabric = make_fabric(config.engine.precision)
     fabric.launch()
     if fabric.is_global_zero:
-        _claim(config, work)
+        claim_folder(work, config)
         _render(config.data, work, processes or os.cpu_count() or 1)
     fabric.barrier()
     pictures = {name: PictureStore(paths) for name, paths in _render(config.data, work, 1).items()}
@@ -163,14 +163,6 @@ def _page(card: ImageTeacherCard) -> str:
         cells = [row["miou"], row["oacc"], row["ece"], *(row["iou"][each] for each in names)]
         lines.append(f"| {row['pictures']} {title} | {' | '.join('-' if value is None else f'{value:.1f}' for value in cells)} |")
     return "\n".join(lines) + "\n"
-
-
-def _claim(config: Teach2dConfig, work: Path) -> None:
-    """Write the configuration into the work folder, or refuse a folder of another run."""
-    path, text = work / "config.json", config.model_dump_json(indent=1)
-    if path.is_file() and path.read_text() != text:
-        raise ConfigError(f"{path} belongs to a run with another configuration; choose another --work folder or delete it")
-    write_atomic(path, text)
 
 
 def _render(data: PictureDataConfig, work: Path, processes: int) -> dict[str, list[Path]]:

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from xkd_ros.bags.frame_config import FrameConfig
 from xkd_ros.core.card import GeometryConfig, NetworkConfig
 from xkd_ros.distill.pseudo_config import PseudoConfig
-from xkd_ros.distill.recipe import DistilConfig, FinetuneConfig, ProbeConfig, StageConfig
+from xkd_ros.distill.recipe import DistilConfig, FinetuneConfig, ProbeConfig
 from xkd_ros.distill.student_input import StudentConfig
 from xkd_ros.teacher.config import TargetConfig
 from xkd_ros.worlds.walkthrough import SCAN_PERIOD_S, split_of
@@ -170,8 +170,3 @@ FULL = Scale(
     max_points_per_view=6000,
 )
 """For one GPU."""
-
-
-def without_speed(config: StageConfig) -> dict[str, Any]:
-    """Return what decides a stage's result; how it is computed does not."""
-    return config.model_dump(mode="json", exclude={"workers", "save_every", "tensorboard", "evaluate_every"})

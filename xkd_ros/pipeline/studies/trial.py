@@ -20,7 +20,6 @@ from xkd_ros.evaluate.frame_evaluation import evaluate_frames
 from xkd_ros.evaluate.scan_logits import Labels, calibrate, logits_of
 from xkd_ros.nets.student import Student
 from xkd_ros.pipeline.run_folder import stage_key
-from xkd_ros.pipeline.studies.scale import without_speed
 from xkd_ros.pipeline.studies.workshop import Workshop
 from xkd_ros.runtime.segmenter import Segmenter
 from xkd_ros.runtime.torch_backend import TorchBackend
@@ -64,7 +63,7 @@ class Trial:
         """
         workshop = self._workshop
         inputs = {"frames": frames.hash, "labels": labels_hash, "backbone": backbone.card.sha256 or "untrained"}
-        key = stage_key("learn", [without_speed(config), backbone.card.network.model_dump()], inputs)
+        key = stage_key("learn", [config.deciding(), backbone.card.network.model_dump()], inputs)
         config = config.model_copy(update={"workers": workshop.workers})
         classes, folder = len(workshop.class_map.label_set), self._folder / key
         with workshop.progress.step("probing" if isinstance(config, ProbeConfig) else "fine-tuning") as report:

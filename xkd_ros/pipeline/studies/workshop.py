@@ -33,7 +33,7 @@ from xkd_ros.pipeline.learning import find_teacher
 from xkd_ros.pipeline.run_folder import stage_key
 from xkd_ros.pipeline.studies.joined import JoinedFrames, JoinedTargets
 from xkd_ros.pipeline.studies.progress import Report, StudyProgress
-from xkd_ros.pipeline.studies.scale import RIGS, Scale, without_speed
+from xkd_ros.pipeline.studies.scale import RIGS, Scale
 from xkd_ros.pipeline.studies.walks import Walk, simulate_walks
 from xkd_ros.teacher.class_map import ClassMap, load_class_map
 from xkd_ros.teacher.target_store import TargetStore
@@ -124,7 +124,7 @@ class Workshop:
         targets = [self.targets(rig, "train", teacher) for rig in rigs]
         frames = JoinedFrames([self.frames(rig, "train") for rig in rigs])
         config = self.scale.distil(seed, len(rigs), steps)
-        settings = [network.model_dump(), self.scale.student.model_dump(mode="json"), without_speed(config)]
+        settings = [network.model_dump(), self.scale.student.model_dump(mode="json"), config.deciding()]
         key = stage_key("distill", settings, {f"targets {number}": store.hash for number, store in enumerate(targets)})
         name = rigs[0] if len(rigs) == 1 else f"{len(rigs)}-rigs"
         folder = self.root / "backbones" / f"{name}-{network.depth}x{network.width}-seed{seed}-{key}"
