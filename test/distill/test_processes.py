@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -43,11 +43,9 @@ if __name__ == "__main__":
         (Path(sys.argv[1]) / "losses.json").write_text(json.dumps(found))
 
 
-def test_two_processes_learn_as_one_does(tmp_path: Path) -> None:
+def test_two_processes_learn_as_one_does(tmp_path: Path, torchrun: Callable[..., None]) -> None:
     here = Path(__file__)
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{here.parents[2]}{os.pathsep}{here.parent}"}
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    subprocess.run([*launcher, str(here), str(tmp_path / "two")], check=True, env=env, timeout=200, capture_output=True)
+    torchrun(here, tmp_path / "two", PYTHONPATH=f"{here.parents[2]}{os.pathsep}{here.parent}")
     two, one = json.loads((tmp_path / "two" / "losses.json").read_text()), learn(tmp_path / "one")
     for stage, steps in (("distil", 20), ("probe", 10)):
         assert len(one[stage]) == len(two[stage]) == steps

@@ -5,11 +5,11 @@ from __future__ import annotations
 import copy
 import json
 import multiprocessing
-import os
 import random
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from xkd_ros.core.errors import ModelError
+from xkd_ros.train import engine
 from xkd_ros.train.config import EngineConfig
 from xkd_ros.train.engine import fit, make_fabric
 from xkd_ros.train.optimizer import ParameterGroup
@@ -139,6 +140,40 @@ def test_groups_learn_at_their_own_rate(tmp_path: Path) -> None:
     assert torch.equal(model.bias, before["bias"]) and not torch.equal(model.weight, before["weight"])
 
 
+@pytest.mark.parametrize(("hardware", "expected"), [(True, "bf16-mixed"), (False, "32-true")])
+def test_precision_follows_the_hardware_unless_it_is_named(hardware: bool, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "_multiplies_bf16", lambda: hardware)
+    assert EngineConfig().precision == "auto"
+    assert make_fabric("auto")._precision.precision == expected
+    assert make_fabric("bf16-mixed")._precision.precision == "bf16-mixed"
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="page faults are counted on Linux only")
+def test_freed_memory_is_kept_for_the_next_step() -> None:
+    """Blocks of a few megabytes, as every step allocates and frees them, cost page faults only the first time."""
+    program = """
+import resource, sys
+import torch
+from xkd_ros.train.allocator import keep_freed_memory
+kept = keep_freed_memory() if sys.argv[1] == "keep" else True
+def steps():
+    for _ in range(20):
+        blocks = [torch.ones(50_000_000 // 4)]
+        del blocks
+steps()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+steps()
+print(kept, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+    outcomes = {
+        mode: subprocess.run([sys.executable, "-c", program, mode], capture_output=True, text=True, check=True).stdout.split()
+        for mode in ("keep", "as-is")
+    }
+    if outcomes["keep"][0] == "False":
+        pytest.skip("the C library is not glibc")
+    assert int(outcomes["keep"][1]) < 0.05 * int(outcomes["as-is"][1])
+
+
 def test_an_average_without_memory_is_the_model(tmp_path: Path) -> None:
     model, average = _train(tmp_path, CONFIG.model_copy(update={"average_decay": 0.0, "clip_norm": None}))
     assert torch.equal(model.weight, average.weight)
@@ -192,13 +227,10 @@ if int(__import__('os').environ.get('RANK', 0)) == 0:
 """
 
 
-def test_two_processes_equal_one_with_the_same_total_batch(tmp_path: Path) -> None:
+def test_two_processes_equal_one_with_the_same_total_batch(tmp_path: Path, torchrun: Callable[..., None]) -> None:
     script = tmp_path / "worker.py"
     script.write_text(_WORKER)
-    here, env = str(Path(__file__).parent), {**os.environ, "OMP_NUM_THREADS": "1"}
-    arguments = [str(script), str(tmp_path / "two"), here]
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    subprocess.run([*launcher, *arguments], check=True, env=env, timeout=120, capture_output=True)
+    torchrun(script, tmp_path / "two", Path(__file__).parent)
     one, _ = _train(tmp_path / "one")
     two = torch.load(tmp_path / "two" / "final.pt", weights_only=True)
     assert torch.allclose(one.weight, two["weight"], atol=1e-5)

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from xkd_ros.core.errors import ConfigError
 from xkd_ros.distill.frame_samples import PairConfig
 from xkd_ros.distill.student_input import InputConfig
-from xkd_ros.train.config import EngineConfig
+from xkd_ros.train.config import EngineConfig, Precision
 
 Recipe = Literal["scalr", "scalr_plus", "indoor"]
 Table = dict[Recipe, dict[str, Any]]
@@ -53,7 +53,7 @@ class StageConfig(BaseModel):
     average_decay: float = Field(0.999, ge=0, lt=1)
     drop_path: float = Field(0.0, ge=0, lt=1)
     gradient_checkpointing: bool = Field(False, description="a third more time for a small part of the memory")
-    precision: Literal["32-true", "bf16-mixed"] = "bf16-mixed"
+    precision: Precision = Field("auto", description="auto: bf16-mixed where the device multiplies bfloat16 in hardware, else 32-true")
     balance_steps: int = Field(1, ge=1, description="steps whose scans are dealt out evenly by points; 8 keeps processes from waiting")
     save_every: int = Field(100, ge=1)
     evaluate_every: int = Field(1000, ge=1)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from xkd_ros.core.errors import ModelError
+from xkd_ros.nets.neighbour_max import neighbour_max
 
 COUNT_EPS = 1e-6
 """Added to the number of points of a cell, as in the paper's code; keeps released weights bit-compatible."""
@@ -30,12 +31,12 @@ class Plane:
 
     Attributes:
         cell: (T,) int64 flat index into the (B, H, W) grid.
-        weight: (T, 1) one over the number of points in the same cell; 0 for padding.
+        share: (B * H * W, 1) one over the number of points in each cell.
         shape: (B, H, W).
     """
 
     cell: Tensor
-    weight: Tensor
+    share: Tensor
     shape: tuple[int, int, int]
 
 
@@ -52,7 +53,7 @@ def make_planes(cells: Tensor, shapes: tuple[tuple[int, int, int], ...], occupie
         # Counted in float32 whatever the autocast type: bf16 cannot count past 256.
         real = torch.ones(cell.shape, device=cell.device) if occupied is None else occupied.float()
         count = torch.zeros(shape[0] * shape[1] * shape[2], device=cell.device).index_add(0, cell, real)
-        planes.append(Plane(cell, (real / (count.index_select(0, cell) + COUNT_EPS)).unsqueeze(1), shape))
+        planes.append(Plane(cell, (1 / (count + COUNT_EPS)).unsqueeze(1), shape))
     return tuple(planes)
 
 
@@ -66,6 +67,15 @@ class MaskedBatchNorm(nn.BatchNorm1d):
         out = torch.zeros_like(x)
         out[real] = super().forward(x[real])
         return out
+
+    @torch.no_grad()
+    def follow(self, mean: Tensor, variance: Tensor, count: int) -> None:
+        """Let the statistics follow a batch of `count` rows with this mean and variance, as torch does."""
+        assert self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None
+        assert self.momentum is not None
+        self.running_mean.lerp_(mean.detach(), self.momentum)
+        self.running_var.lerp_(variance.detach() * (count / max(count - 1, 1)), self.momentum)
+        self.num_batches_tracked += 1
 
     def scale_and_shift(self) -> tuple[Tensor, Tensor]:
         """Return scale and shift (C,) that evaluation mode applies."""
@@ -120,16 +130,32 @@ class Embedding(nn.Module):
     def forward(self, features: Tensor, neighbours: Tensor, real: Tensor | None = None) -> Tensor:
         """Embed (T, F) features with (T, K) neighbour indices into (T, C)."""
         x = self.norm(features, real)
-        near = self._neighbour_train(x, neighbours, real) if self.training else self._neighbour_eval(x, neighbours)
-        return self.merge(torch.cat([self.point(x), near], dim=1))
+        # The first layer is linear in the difference, so it is applied per point and subtracted, not per neighbour.
+        weight, bias = self._fold_batch(x, neighbours, real) if self.training else self.folded()
+        there = x @ weight.T  # (T, C)
+        return self.merge(torch.cat([self.point(x), self._neighbours(there, there - bias, neighbours)], dim=1))
 
-    def _neighbour_train(self, x: Tensor, neighbours: Tensor, real: Tensor | None) -> Tensor:
-        count, k = neighbours.shape
-        repeated = None if real is None else real.repeat_interleave(k)
-        difference = (x[neighbours] - x.unsqueeze(1)).flatten(0, 1)  # (T*K, F)
-        hidden = self.difference(self.difference_norm(difference, repeated))  # (T*K, C)
-        hidden = F.relu(self.hidden_norm(hidden, repeated))
-        return self.neighbour(hidden).unflatten(0, (count, k)).amax(1)  # (T, C)
+    def _fold_batch(self, x: Tensor, neighbours: Tensor, real: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Fold both batch norms by the statistics of this batch; see `folded`.
+
+        What the second norm sees is linear in the differences, so its mean and variance follow from their covariance (F, F).
+        """
+        first, second = self.difference_norm, self.hidden_norm
+        with torch.autocast(x.device.type, enabled=False):
+            points = x.float()
+            difference = (points[neighbours] - points.unsqueeze(1))[slice(None) if real is None else real].flatten(0, 1)  # (T*K, F)
+            mean = difference.mean(0)
+            centred = difference - mean
+            covariance = centred.T @ centred / len(difference)  # (F, F)
+            variance = covariance.diagonal()
+            weight = self.difference.weight * (first.weight * torch.rsqrt(variance + first.eps))  # (C, F)
+            hidden_variance = ((weight @ covariance) * weight).sum(1)
+            shift = self.difference.weight @ first.bias
+            first.follow(mean, variance, len(difference))
+            second.follow(shift, hidden_variance, len(difference))
+            weight = (second.weight * torch.rsqrt(hidden_variance + second.eps)).unsqueeze(1) * weight
+            # The second norm takes away what the first one's bias adds; its gradient is zero, not absent, as DDP wants it.
+            return weight, second.bias - weight @ mean + (shift - shift)
 
     def folded(self) -> tuple[Tensor, Tensor]:
         """Fold both batch norms around the first linear layer: (C, F) weight on differences and (C,) bias (METHODS 1.8)."""
@@ -139,15 +165,13 @@ class Embedding(nn.Module):
         weight = second_scale.unsqueeze(1) * self.difference.weight * first_scale
         return weight, second_scale * (self.difference.weight @ first_bias) + second_bias
 
-    def _neighbour_eval(self, x: Tensor, neighbours: Tensor) -> Tensor:
-        weight, bias = self.folded()
-        # The first layer is linear in the difference, so it is applied per point and subtracted, not per neighbour.
-        there = x @ weight.T  # (T, C)
-        here = there - bias
-        if torch.is_grad_enabled() or x.is_cuda or torch.compiler.is_exporting():
+    def _neighbours(self, there: Tensor, here: Tensor, neighbours: Tensor) -> Tensor:
+        if torch.is_grad_enabled() and not torch.compiler.is_exporting():
+            return neighbour_max(there, here, neighbours, self.neighbour.weight)
+        if there.is_cuda or torch.compiler.is_exporting():
             return self.neighbour(F.relu(there[neighbours] - here.unsqueeze(1))).amax(1)
         blocks = []
-        for start in range(0, len(x), _NEIGHBOUR_BLOCK):
+        for start in range(0, len(there), _NEIGHBOUR_BLOCK):
             stop = start + _NEIGHBOUR_BLOCK
             index = neighbours[start:stop]  # (n, K)
             hidden = there.index_select(0, index.flatten()).unflatten(0, index.shape)  # (n, K, C)
@@ -173,13 +197,17 @@ class SpatialMix(nn.Module):
         """Mix (T, C) tokens that share or neighbour a cell of one plane."""
         scans, height, width = plane.shape
         residual = _normalise(self.norm, tokens, real)
-        weighted = residual * plane.weight.to(residual.dtype)
-        grid = weighted.new_zeros(scans * height * width, tokens.shape[1]).index_add(0, plane.cell, weighted)
-        grid = grid.view(scans, height, width, -1).permute(0, 3, 1, 2)  # (B, C, H, W) stored channels-last
-        grid = self.conv2(self.activation(self.conv1(grid)))
+        if real is not None:
+            residual = residual * real.unsqueeze(1)
+        # Cells are fewer than points, so the mean is divided out there, and the scale is applied to the kernels.
+        grid = residual.new_zeros(scans * height * width, tokens.shape[1]).index_add_(0, plane.cell, residual)
+        grid = (grid * plane.share.to(grid.dtype)).view(scans, height, width, -1).permute(0, 3, 1, 2)  # (B, C, H, W) stored channels-last
+        grid = self.activation(self.conv1(grid))
+        assert self.conv2.bias is not None
+        kernels = self.conv2.weight * self.scale.view(-1, 1, 1, 1)
+        grid = F.conv2d(grid, kernels, self.conv2.bias * self.scale, padding=1, groups=len(kernels))
         grid = grid.permute(0, 2, 3, 1).reshape(scans * height * width, -1)  # (B*H*W, C)
-        residual = grid.index_select(0, plane.cell) * self.scale
-        return tokens + self.drop_path(residual, scan, scans)
+        return tokens + self.drop_path(grid.index_select(0, plane.cell), scan, scans)
 
 
 class ChannelMix(nn.Module):
@@ -197,7 +225,9 @@ class ChannelMix(nn.Module):
     def forward(self, tokens: Tensor, real: Tensor | None, scan: Tensor | None, scans: int) -> Tensor:
         """Mix the channels of each of the (T, C) tokens."""
         residual = _normalise(self.norm, tokens, real)
-        residual = self.linear2(self.activation(self.linear1(residual))) * self.scale
+        residual = self.activation(self.linear1(residual))
+        # One small product instead of a scale for every point.
+        residual = F.linear(residual, self.linear2.weight * self.scale.unsqueeze(1), self.linear2.bias * self.scale)
         return tokens + self.drop_path(residual, scan, scans)
 
 

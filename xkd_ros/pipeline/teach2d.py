@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -25,11 +25,16 @@ from xkd_ros.pipeline.progress import console, make_progress
 from xkd_ros.pipeline.run_folder import claim_folder
 from xkd_ros.train.config import EngineConfig
 from xkd_ros.train.engine import fit, make_fabric
+from xkd_ros.train.optimizer import ParameterGroup, split_by_shape
 from xkd_ros.worlds.picture_shards import PictureStore, write_picture_shards
 from xkd_ros.worlds.picture_stream import PICTURES_PER_BUILDING, VALIDATION_SEED
 
 FAMILY, TARGET_FAMILY = "teach2d", "train"
 _VALIDATION_PER_BUILDING = 3
+_STARTS = {
+    "nothing": "",
+    "imagenet": ", but for the encoder's first weights: EfficientNet-Lite0 as published (Apache-2.0), from ImageNet's classes",
+}
 _SETS = {"val": "held-out pictures of its own texture family", "target": "pictures of the buildings that students train in"}
 
 
@@ -53,6 +58,10 @@ class Teach2dConfig(BaseModel):
     input: ImageInputConfig = ImageInputConfig()
     data: PictureDataConfig = PictureDataConfig()
     augmentation: PictureAugmentConfig = PictureAugmentConfig()
+    start: Literal["nothing", "imagenet"] = Field("nothing", description="imagenet: published weights in the encoder, if it has some")
+    encoder_rate: float = Field(
+        1.0, gt=0, le=1, description="learning rate of the encoder against the rest; lower where it starts from weights"
+    )
     engine: EngineConfig = EngineConfig(steps=8000, batch=8, lr=2e-3, warmup_steps=300, weight_decay=0.02)
     points_per_picture: int = Field(4096, ge=64, description="random places of each picture that enter the loss")
     class_weight_power: float = Field(0.25, ge=0, le=1)
@@ -83,6 +92,8 @@ def teach2d(config: Teach2dConfig, work: Path, out: Path, processes: int | None 
     samples = PictureSamples(train, config.augmentation, config.points_per_picture, config.engine.seed)
     loss = PictureLoss(class_weights(count_pixels(train, classes), config.class_weight_power), config.label_smoothing)
     network = seeded_image_student(config.network, config.engine.seed)
+    if config.start == "imagenet":
+        network.start_from_imagenet()
     card = _make_card(config, out.name, len(train))
     if fabric.is_global_zero:
         console.print(f"training {count_parameters(network):,} weights on {len(train)} pictures, {fabric.world_size} process(es)")
@@ -102,7 +113,7 @@ def teach2d(config: Teach2dConfig, work: Path, out: Path, processes: int | None 
             display.update(task, completed=facts["step"], note=note)
 
         collate = PictureCollate(config.input)
-        averaged = fit(network, loss, samples, collate, config.engine, work, fabric, evaluate, progress)
+        averaged = fit(network, loss, samples, collate, config.engine, work, fabric, evaluate, progress, _groups(network, config))
     if fabric.is_global_zero:
         assert isinstance(averaged, ImageStudent)
         card = _score(averaged, card, pictures)
@@ -113,6 +124,13 @@ def teach2d(config: Teach2dConfig, work: Path, out: Path, processes: int | None 
     return card
 
 
+def _groups(network: ImageStudent, config: Teach2dConfig) -> list[ParameterGroup]:
+    encoder = {id(weight) for weight in network.encoder.parameters()}
+    rest = [weight for weight in network.parameters() if id(weight) not in encoder]
+    decayed = config.engine.decay_vectors
+    return [*split_by_shape(network.encoder.parameters(), decayed, config.encoder_rate), *split_by_shape(rest, decayed)]
+
+
 def _make_card(config: Teach2dConfig, name: str, pictures: int) -> ImageTeacherCard:
     return ImageTeacherCard(
         name=name,
@@ -121,7 +139,7 @@ def _make_card(config: Teach2dConfig, name: str, pictures: int) -> ImageTeacherC
         input=config.input,
         family=FAMILY,
         truth=f"The simulator's true labels of {pictures} rendered pictures, texture family {FAMILY}, which no building of "
-        "the students shows. No real picture and no manual label.",
+        f"the students shows. No real picture and no manual label{_STARTS[config.start]}.",
         recipe={"method": "supervised by simulated truth", **config.model_dump(mode="json")},
         licence="Apache-2.0; trained on simulated data only",
     )

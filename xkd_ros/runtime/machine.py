@@ -10,8 +10,9 @@ import sys
 from importlib import metadata, util
 from pathlib import Path
 
+from xkd_ros.core.processor import cpu_lines
+
 _PACKAGES = ("numpy", "torch", "onnxruntime", "tensorrt")
-_BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}  # x86-64 and aarch64
 _GPU_DEVICES = ("/dev/nvidia0", "/dev/nvhost-gpu", "/dev/nvhost-ctrl-gpu", "/dev/dxg")  # cards, Jetsons, WSL
 
 
@@ -33,11 +34,6 @@ def has_nvidia_gpu() -> bool:
     return any(os.path.exists(path) for path in _GPU_DEVICES)
 
 
-def has_bf16() -> bool:
-    """Whether the CPU multiplies bfloat16 in hardware."""
-    return bool(_BF16_FLAGS & set(_cpu_lines().get("flags", "").split()))
-
-
 def wait_passively() -> None:
     """Let torch's CPU threads sleep when they wait for each other; has an effect before torch is first imported.
 
@@ -51,7 +47,7 @@ def wait_passively() -> None:
 def fingerprint(**facts: object) -> str:
     """Hash this machine, the versions of the inference packages, and `facts`."""
     versions = {package: _version(package) for package in _PACKAGES}
-    cpu = _cpu_lines()
+    cpu = cpu_lines()
     machine = [platform.machine(), platform.python_version(), cpu.get("model name", ""), cpu.get("flags", ""), os.cpu_count()]
     gpus = sorted(path.read_text() for path in Path("/proc/driver/nvidia/gpus").glob("*/information"))
     content = json.dumps([machine, gpus, has_nvidia_gpu(), versions, facts], sort_keys=True, default=str)
@@ -63,13 +59,3 @@ def _version(package: str) -> str:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return ""
-
-
-def _cpu_lines() -> dict[str, str]:
-    """First processor's rows of /proc/cpuinfo; "flags" under that name on aarch64 too, where it is called Features."""
-    try:
-        rows = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
-    except OSError:
-        return {}
-    pairs = (row.partition(":") for row in rows)
-    return {{"Features": "flags"}.get(key.strip(), key.strip()): value.strip() for key, _, value in pairs}

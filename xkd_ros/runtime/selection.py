@@ -16,9 +16,10 @@ import numpy as np
 from xkd_ros.core.card import ModelCard
 from xkd_ros.core.errors import ModelError, XkdError
 from xkd_ros.core.files import write_atomic
+from xkd_ros.core.processor import has_bf16
 from xkd_ros.core.types import NetInput
 from xkd_ros.runtime.backend import MIN_AGREEMENT, Backend, agreement
-from xkd_ros.runtime.machine import cache_folder, fingerprint, has_bf16, has_nvidia_gpu, installed, wait_passively
+from xkd_ros.runtime.machine import cache_folder, fingerprint, has_nvidia_gpu, installed, wait_passively
 from xkd_ros.runtime.onnx_inputs import ORT_FILE, TRT_FILE
 from xkd_ros.runtime.probe import probe_inputs
 

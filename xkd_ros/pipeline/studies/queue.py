@@ -72,7 +72,7 @@ def run_study(
     finished = {result.cell.name for result in done}
     waiting = [cell for cell in queue if cell.name not in finished][:cells]
     if waiting:
-        fabric = make_fabric("bf16-mixed")
+        fabric = make_fabric()
         fabric.launch()
         with StudyProgress(len(queue), [result.seconds for result in done]).shown() as progress:
             workshop = Workshop(work, scale, teachers, fabric, progress)
