@@ -46,6 +46,7 @@ def test_a_missing_package_is_one_line(tmp_path: Path) -> None:
         (("train-sim", "no.yaml", "-o", "m"), "cannot read no.yaml"),
         (("export", "nowhere"), "nowhere does not exist"),
         (("simulate", "--seed", "1", "--rig", "no_such_rig", "-o", "w"), "no_such_rig"),
+        (("simulate", "--seed", "4-2", "-o", "w"), "names no buildings"),
     ],
 )
 def test_errors_are_one_line(arguments: tuple[str, ...], message: str, tmp_path: Path) -> None:

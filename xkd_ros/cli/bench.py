@@ -28,6 +28,21 @@ def bench_model(
     run_bench_model(reference=reference, depth=depth, width=width, points=points, threads=threads, json=json)
 
 
+@bench.command("training")
+def bench_training(
+    reference: Annotated[Path | None, typer.Option(help="Checkout of the public WaffleIron, which learns beside ours.")] = None,
+    depth: int = 24,
+    width: int = 64,
+    points: Annotated[str, typer.Option(help="Voxel counts, comma separated.")] = "3000,6000,11000",
+    threads: Threads = None,
+    json: Json = None,
+) -> None:
+    """Time what training is made of: batches and steps."""
+    from xkd_ros.pipeline.bench_training import run_bench_training
+
+    run_bench_training(reference=reference, depth=depth, width=width, points=points, threads=threads, json=json)
+
+
 @bench.command("preprocess")
 def bench_preprocess(threads: Threads = None, json: Json = None) -> None:
     """Time what happens before the network."""

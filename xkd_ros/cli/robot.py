@@ -31,14 +31,23 @@ def demo(
 @app.command()
 def simulate(
     out: Out,
-    seed: Annotated[int, typer.Option(min=0, help="Building: 0-59 train, 60-74 validation, 75-99 test.")] = 75,
-    rig: Annotated[str, typer.Option(help=f"{RIGS}, or a rig YAML.")] = "ouster16",
+    seed: Annotated[str, typer.Option(help="Building: 0-59 train, 60-74 validation, 75-99 test; or a range such as 0-59.")] = "75",
+    rig: Annotated[str, typer.Option(help=f"{RIGS}, or a rig YAML; several with commas between.")] = "ouster16",
     seconds: Annotated[float, typer.Option(min=0.2, help="Length of the walk.")] = 20.0,
+    every: Annotated[int, typer.Option(min=1, help="Write each n-th scan only: the same building in fewer frames.")] = 1,
 ) -> None:
-    """Walk a simulated rig through a simulated building and write a ROS 2 bag with true labels beside it."""
-    from xkd_ros.pipeline.simulation import run_simulation
+    """Walk a simulated rig through a simulated building and write a ROS 2 bag with true labels beside it.
 
-    run_simulation(seed=seed, rig=rig, seconds=seconds, out=out)
+    With a range of buildings or several rigs, OUT is a folder with a recording for each: what `xkd learn` takes.
+    """
+    from xkd_ros.pipeline.simulation import run_simulation, run_simulations
+    from xkd_ros.pipeline.walks import read_seeds
+
+    seeds, rigs = read_seeds(seed), [name.strip() for name in rig.split(",")]
+    if len(seeds) * len(rigs) == 1:
+        run_simulation(seed=seeds[0], rig=rigs[0], seconds=seconds, out=out, every=every)
+    else:
+        run_simulations(seeds, rigs, seconds, every, out)
 
 
 @app.command()

@@ -30,7 +30,7 @@ def neighbour_max(there: Tensor, here: Tensor, neighbours: Tensor, weight: Tenso
     device = there.device.type
     kind = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else there.dtype
     with torch.autocast(device, enabled=False):
-        return _NeighbourMax.apply(there.to(kind), here.to(kind), neighbours, weight.to(kind))  # type: ignore[no-any-return,no-untyped-call]
+        return _NeighbourMax.apply(there.to(kind), here.to(kind), neighbours, weight.to(kind))
 
 
 class _NeighbourMax(torch.autograd.Function):

@@ -45,7 +45,7 @@ def run_bench_model(reference: Path | None, depth: int, width: int, points: str,
         ConfigError: counts that are no numbers.
         ModelError: an unusable reference.
     """
-    sizes = _numbers(points)
+    sizes = read_counts(points)
     torch.set_num_threads(threads or torch.get_num_threads())
     threads = torch.get_num_threads()
     rows: list[dict[str, Any]] = []
@@ -62,7 +62,7 @@ def run_bench_model(reference: Path | None, depth: int, width: int, points: str,
                 display.advance(task)
     facts = {"network": f"WI-{depth}-{width}", "machine": machine_ceilings(), "rows": rows}
     console.print(_model_table(facts, reference is not None))
-    _write(facts, json)
+    write_figures(facts, json)
     return facts
 
 
@@ -158,7 +158,7 @@ def run_bench_preprocess(threads: int | None, json: Path | None) -> dict[str, An
         )
         table.add_row(*map(str, cells), stages_text)
     console.print(table)
-    _write(facts, json)
+    write_figures(facts, json)
     return facts
 
 
@@ -177,7 +177,12 @@ def _plain_preprocess(points: np.ndarray, geometry: GeometryConfig) -> np.ndarra
     return kept
 
 
-def _numbers(text: str) -> list[int]:
+def read_counts(text: str) -> list[int]:
+    """Read numbers with commas between.
+
+    Raises:
+        ConfigError: something else.
+    """
     try:
         return [int(part) for part in text.split(",")]
     except ValueError as error:
@@ -201,7 +206,8 @@ def _model_table(facts: dict[str, Any], compared: bool) -> Table:
     return table
 
 
-def _write(facts: dict[str, Any], path: Path | None) -> None:
+def write_figures(facts: dict[str, Any], path: Path | None) -> None:
+    """Write the figures of a benchmark with the day, if there is a file for them."""
     if path is not None:
         stamped = {"measured": time.strftime("%Y-%m-%d"), **facts}
         write_atomic(path, json_module.dumps(stamped, indent=1) + "\n")

@@ -73,15 +73,24 @@ class Reference:
             net_input: The scan.
             cells: (3, N) int64 flat index into this network's grids.
         """
-        features = torch.from_numpy(net_input.features).T[None].contiguous()
-        occupied = torch.ones(1, len(net_input))
-        neighbours = torch.cat([torch.arange(len(net_input))[None], torch.from_numpy(net_input.neighbours).T])[None]
-        index = torch.from_numpy(cells)[None]
+        inputs = _inputs(net_input, cells)
 
         def run() -> np.ndarray:
             with torch.inference_mode():
-                logits: torch.Tensor = self._module(features, index, occupied, neighbours)
+                logits: torch.Tensor = self._module(*inputs)
             return logits[0].T.numpy()
+
+        return run
+
+    def prepare_training(self, net_input: NetInput, cells: np.ndarray) -> Callable[[], torch.Tensor]:
+        """As `prepare`, but what is returned runs forward and backward in training mode and gives the (N, C) logits."""
+        inputs, module = _inputs(net_input, cells), self._module.train()
+
+        def run() -> torch.Tensor:
+            module.zero_grad()
+            logits: torch.Tensor = module(*inputs)[0].T
+            logits.square().mean().backward()
+            return logits.detach()
 
         return run
 
@@ -89,6 +98,13 @@ class Reference:
 def full_cells(net_input: NetInput, geometry: GeometryConfig) -> np.ndarray:
     """Return (3, N) int64 cells in the uncropped grids."""
     return plane_cells(net_input.features[:, 1:4], geometry, crop=False)[0]
+
+
+def _inputs(net_input: NetInput, cells: np.ndarray) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Lay out features, cells, occupancy and neighbours, the point itself first (METHODS 1.1)."""
+    neighbours = torch.cat([torch.arange(len(net_input))[None], torch.from_numpy(net_input.neighbours).T])[None]
+    features = torch.from_numpy(net_input.features).T[None].contiguous()
+    return features, torch.from_numpy(cells)[None], torch.ones(1, len(net_input)), neighbours
 
 
 def _import(checkout: Path) -> Any:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +13,11 @@ import numpy as np
 
 from xkd_ros.core.errors import BagError
 from xkd_ros.pipeline.progress import console, make_progress
+from xkd_ros.pipeline.walks import Walk, simulate_walks
 from xkd_ros.worlds.simulate import TRUTH_FILE, TRUTH_FOLDER, simulate
 
 
-def run_simulation(seed: int, rig: str, seconds: float, out: Path, overwrite: bool = False) -> None:
+def run_simulation(seed: int, rig: str, seconds: float, out: Path, every: int = 1, overwrite: bool = False) -> None:
     """Simulate a walk and say what was written.
 
     Raises:
@@ -23,13 +26,36 @@ def run_simulation(seed: int, rig: str, seconds: float, out: Path, overwrite: bo
     with make_progress() as display:
         task = display.add_task(f"building {seed}, rig {rig}", total=None, note="laying out rooms")
         summary = simulate(
-            seed, rig, seconds, out, lambda done, total: display.update(task, completed=done, total=total, note=""), overwrite=overwrite
+            seed,
+            rig,
+            seconds,
+            out,
+            lambda done, total: display.update(task, completed=done, total=total, note=""),
+            overwrite=overwrite,
+            every=every,
         )
     rooms = ", ".join(dict.fromkeys(summary.rooms))
     console.print(
         f"wrote {out}: {summary.scans} scans, {summary.images} images, building {seed} ({summary.split}, {summary.style}: {rooms})"
     )
     console.print(f"{summary.lidar_cue_share:.0%} of doors and windows can be told by the lidar; the others only in the image")
+
+
+def run_simulations(seeds: range, rigs: Sequence[str], seconds: float, every: int, out: Path, processes: int | None = None) -> None:
+    """Simulate each rig in each building, all cores at work, as `<out>/<rig>-<seed>`; what exists is kept.
+
+    Raises:
+        ConfigError, BagError: as for `simulate`.
+    """
+    walks = [Walk(rig, seed, seconds, every) for rig in rigs for seed in seeds]
+    with make_progress() as display:
+        task = display.add_task(f"{len(walks)} walks", total=len(walks), note="")
+        simulate_walks(
+            walks, out, processes or os.cpu_count() or 1, lambda done, total, facts: display.update(task, completed=done, total=total)
+        )
+    console.print(
+        f"wrote {len(walks)} recordings to {out}: each {every}. scan of {seconds:g} s; go on with `xkd learn {out}/* -o models/site`"
+    )
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,6 +13,7 @@ from xkd_ros.core.files import write_atomic
 from xkd_ros.core.labels import INDOOR12, INDOOR12_TO_STRUCT4, STRUCT4
 from xkd_ros.evaluate.validation import LabelledScan, Score, load_labelled_bag, score, score_variants
 from xkd_ros.pipeline.progress import console, make_progress
+from xkd_ros.pipeline.walks import read_seeds
 from xkd_ros.runtime.segmenter import Segmenter
 from xkd_ros.worlds.simulated_rig import load_simulated_rig
 from xkd_ros.worlds.walkthrough import Walkthrough
@@ -39,7 +40,7 @@ def run_validation(model: Path, bag: Path | None, labels: Path | None, seeds: st
     segmenter = Segmenter.load(model)
     results: dict[str, Score] = {}
     if seeds:
-        simulated = _simulated(_range(seeds))
+        simulated = _simulated(read_seeds(seeds))
         results.update({f"simulated, {rig}": score(segmenter.segment, scans) for rig, scans in simulated.items()})
     if bag is not None and labels is not None:
         real = load_labelled_bag(bag, labels)
@@ -50,13 +51,6 @@ def run_validation(model: Path, bag: Path | None, labels: Path | None, seeds: st
     if json is not None:
         facts = {"model": segmenter.card.name, "card": segmenter.card.hash, "backend": segmenter.backend_name, "scores": summaries}
         write_atomic(json, json_module.dumps(facts, indent=1) + "\n")
-
-
-def _range(seeds: str) -> range:
-    first, _, last = seeds.partition("-")
-    if not first.isdigit() or not (last or first).isdigit():
-        raise ConfigError(f"--seeds '{seeds}' is no range; write for example 60-74")
-    return range(int(first), int(last or first) + 1)
 
 
 def _simulated(seeds: range) -> dict[str, list[LabelledScan]]:

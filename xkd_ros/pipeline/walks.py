@@ -9,6 +9,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
+from xkd_ros.core.errors import ConfigError
 from xkd_ros.worlds.simulate import simulate
 
 
@@ -25,6 +26,18 @@ class Walk:
     def name(self) -> str:
         """Of its folder; sorts by building."""
         return f"{self.rig}-{self.building:03d}"
+
+
+def read_seeds(text: str) -> range:
+    """Read one building, "75", or a range with both ends, "60-74".
+
+    Raises:
+        ConfigError: it is neither.
+    """
+    first, dash, last = text.partition("-")
+    if not first.isdigit() or not (last if dash else first).isdigit() or (dash and int(last) < int(first)):
+        raise ConfigError(f"'{text}' names no buildings; write one such as 75, or a range such as 60-74")
+    return range(int(first), int(last if dash else first) + 1)
 
 
 def simulate_walks(

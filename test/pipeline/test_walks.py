@@ -1,0 +1,41 @@
+"""Many simulated walks with one command: names, ranges, going on after an interruption."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from xkd_ros.core.errors import ConfigError
+from xkd_ros.pipeline import walks as module
+from xkd_ros.pipeline.simulation import load_truth, run_simulations
+from xkd_ros.pipeline.walks import Walk, read_seeds, simulate_walks
+
+
+@pytest.mark.parametrize(("text", "expected"), [("75", [75]), ("60-62", [60, 61, 62]), ("7-7", [7])])
+def test_buildings_are_one_or_a_range(text: str, expected: list[int]) -> None:
+    assert list(read_seeds(text)) == expected
+
+
+@pytest.mark.parametrize("text", ["", "a", "-3", "3-", "5-4", "1-2-3", "1.5"])
+def test_what_names_no_buildings_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="names no buildings"):
+        read_seeds(text)
+
+
+def test_each_rig_walks_through_each_building_in_few_frames(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_simulations(range(3, 5), ("vlp32",), seconds=0.6, every=3, out=tmp_path / "walks", processes=1)
+    folders = sorted(path.name for path in (tmp_path / "walks").iterdir())
+    assert folders == ["vlp32-003", "vlp32-004"]
+    assert [load_truth(tmp_path / "walks" / name).facts["seed"] for name in folders] == [3, 4]
+    assert len(list((tmp_path / "walks" / "vlp32-003" / "truth").glob("*.npz"))) == 2
+    assert "xkd learn" in capsys.readouterr().out
+
+
+def test_recordings_that_exist_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+    monkeypatch.setattr(module, "_simulate", lambda walk, path: (path.mkdir(parents=True), made.append(walk.name)))
+    wanted = [Walk("vlp32", seed, 1.0, 2) for seed in (1, 2, 3)]
+    simulate_walks(wanted[:2], tmp_path, 1)
+    paths = simulate_walks(wanted, tmp_path, 1)
+    assert made == ["vlp32-001", "vlp32-002", "vlp32-003"] and [path.name for path in paths] == made
