@@ -111,7 +111,9 @@ def test_an_interrupted_write_goes_on_and_ends_the_same(tmp_path: Path, walk: Pa
     shutil.rmtree(work / "shards" / "00000")
     kept = (work / "shards" / "00001" / "frames.npy").stat().st_mtime_ns
     steps: list[tuple[int, int]] = []
-    again = write_frames([walk], out, CONFIG, progress=lambda done, total, facts: steps.append((done, total)))
+    said: list[str] = []
+    again = write_frames([walk], out, CONFIG, progress=lambda done, total, facts: steps.append((done, total)), announce=said.extend)
+    assert said[0] == estimate_size([walk], CONFIG).lines[0] and "GB free" in said[1]
     assert (out / "shards" / "00001" / "frames.npy").stat().st_mtime_ns == kept, "what was there is not written again"
     assert again.hash == store.hash and digest(out) == digest(store.folder) and not work.exists()
     assert steps[-1][0] == steps[-1][1] == len(store)

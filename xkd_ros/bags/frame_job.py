@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -105,13 +105,19 @@ def bag_hash(path: Path) -> str:
 
 
 def prepare_job(
-    bags: Sequence[Path], config: FrameConfig, rig: Path | Sequence[Path] | None, labels: Path | None, hashed: bool
+    bags: Sequence[Path],
+    config: FrameConfig,
+    rig: Path | Sequence[Path] | None,
+    labels: Path | None,
+    hashed: bool,
+    surveyed: Callable[[int, int, dict[str, float]], None] | None = None,
 ) -> FrameJob:
     """Open the recordings and decide what becomes a frame.
 
     Args:
         bags, config, rig, labels: As for `write_frames`.
         hashed: Read the recordings in full for their hashes.
+        surveyed: Called with recordings looked at, recordings in all, and nothing.
     Raises:
         BagError, CalibrationError: as for `write_frames`.
     """
@@ -122,7 +128,9 @@ def prepare_job(
     surveys: list[Survey] = []
     hashes: list[str] = []
     label_hash = bag_hash(labels) if hashed and labels is not None else ""
-    for bag in map(Path, bags):
+    for number, bag in enumerate(map(Path, bags)):
+        if surveyed:
+            surveyed(number, len(bags), {})
         found = survey_sources(bag, rigs, labels, config)
         surveys += found
         hashes += [bag_hash(found[0].source.path) if hashed else ""] * len(found)

@@ -66,7 +66,10 @@ def estimate_size(
     Raises:
         BagError, CalibrationError: as for `write_frames`.
     """
-    job = prepare_job(bags, config, rig, None, hashed=False)
+    return _estimate(prepare_job(bags, config, rig, None, hashed=False), out)
+
+
+def _estimate(job: FrameJob, out: Path | None) -> FrameEstimate:
     counts = Counter(SPLITS[split] for kept in job.kept for _, split in kept)
     pairs = sum(survey.source.plan.pairs for survey in job.surveys)
     scans = sum(survey.source.plan.scans for survey in job.surveys)
@@ -88,6 +91,7 @@ def write_frames(
     rig: Path | Sequence[Path] | None = None,
     labels: Path | None = None,
     progress: Progress | None = None,
+    announce: Callable[[list[str]], None] | None = None,
 ) -> FrameStore:
     """Write scans and pictures of recordings as a frame store, or go on where an earlier call was interrupted.
 
@@ -99,15 +103,18 @@ def write_frames(
         config: Settings.
         rig: Rig YAML for what recordings lack; of several, each recording takes the one whose lidar topic it has.
         labels: Folder of label files for evaluation; see `truth.find_truth`.
-        progress: Called with frames done, frames in all, and `frames_per_s`.
+        progress: Called with recordings looked at and recordings in all, then with frames done, frames in all, and `frames_per_s`.
+        announce: Gets the lines of the estimate before anything is written.
     Raises:
         BagError: no frame to be had and why, labels that fit nothing, no room, or a folder that holds something else.
         CalibrationError: no calibrated camera, or one that sees nothing, for example because its extrinsic is inverted.
     """
     out = Path(out)
-    job = prepare_job(bags, config, rig, labels, hashed=True)
+    job = prepare_job(bags, config, rig, labels, True, progress)
     if out.exists() and any(out.iterdir()):
         return _existing(out, job.plan)
+    if announce:
+        announce(_estimate(job, out).lines)
     work = out.with_name(f".{out.name}.part")
     _make_ready(work, job.plan)
     stretches = list(job.stretches())

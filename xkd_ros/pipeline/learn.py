@@ -124,7 +124,7 @@ def learn(
         fabric.barrier()
     if fabric.is_global_zero:
         console.print(job.plan(only, set(_with_readers(redo)) if dry_run else set()))
-        if "frames" in only and job.state("frames") != "done":
+        if dry_run and "frames" in only and job.state("frames") != "done":
             for line in estimate_size(sources.bags, config.frames, list(sources.rigs) or None, work).lines:
                 console.print(line, highlight=False)
     if dry_run:

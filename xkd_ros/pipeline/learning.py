@@ -35,6 +35,7 @@ from xkd_ros.evaluate.scan_sample import write_evaluation
 from xkd_ros.nets.checkpoint import save_student
 from xkd_ros.nets.student import Student
 from xkd_ros.pipeline.learn_config import LearnConfig
+from xkd_ros.pipeline.progress import console
 from xkd_ros.pipeline.report import REPORT_NAME
 from xkd_ros.runtime.segmenter import Segmenter
 from xkd_ros.teacher.class_map import ClassMap, load_class_map
@@ -101,7 +102,8 @@ class Learning:
     def frames(self, progress: Progress) -> Result:
         """Pair scans and images of all bags, split them, and store them for random access."""
         rigs, sources = list(self.sources.rigs), self.sources
-        store = write_frames(sources.bags, self.work / "frames", self.config.frames, rigs or None, sources.labels, progress)
+        folder = self.work / "frames"
+        store = write_frames(sources.bags, folder, self.config.frames, rigs or None, sources.labels, progress, _print_lines)
         manifest = store.manifest
         facts = {split: manifest.count(split) for split in ("train", "val", "test")}
         return store.hash, {
@@ -237,6 +239,10 @@ class Learning:
             )
         self.fabric.barrier()
         return sha256(folder / CARD_NAME)
+
+
+def _print_lines(lines: list[str]) -> None:
+    console.print("\n".join(lines), highlight=False)
 
 
 def check_names(config: LearnConfig) -> None:
