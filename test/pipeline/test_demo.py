@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("rclpy", reason="rclpy is not installed: pip install 'xkd_ros[ros]'")
 
-from xkd_ros.pipeline.bench_node import run_bench_node
+from xkd_ros.pipeline.bench.node import run_bench_node
 from xkd_ros.pipeline.demo import run_demo
 
 pytestmark = pytest.mark.dds

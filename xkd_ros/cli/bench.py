@@ -23,7 +23,7 @@ def bench_model(
     json: Json = None,
 ) -> None:
     """Time the network alone."""
-    from xkd_ros.pipeline.bench import run_bench_model
+    from xkd_ros.pipeline.bench.network import run_bench_model
 
     run_bench_model(reference=reference, depth=depth, width=width, points=points, threads=threads, json=json)
 
@@ -38,7 +38,7 @@ def bench_training(
     json: Json = None,
 ) -> None:
     """Time what training is made of: batches and steps."""
-    from xkd_ros.pipeline.bench_training import run_bench_training
+    from xkd_ros.pipeline.bench.training import run_bench_training
 
     run_bench_training(reference=reference, depth=depth, width=width, points=points, threads=threads, json=json)
 
@@ -46,7 +46,7 @@ def bench_training(
 @bench.command("preprocess")
 def bench_preprocess(threads: Threads = None, json: Json = None) -> None:
     """Time what happens before the network."""
-    from xkd_ros.pipeline.bench import run_bench_preprocess
+    from xkd_ros.pipeline.bench.network import run_bench_preprocess
 
     run_bench_preprocess(threads=threads, json=json)
 
@@ -59,6 +59,6 @@ def bench_node(
     json: Json = None,
 ) -> None:
     """Time the whole node: DDS in, DDS out, player and subscriber in other processes, as fast as keep-latest allows."""
-    from xkd_ros.pipeline.bench_node import run_bench_node
+    from xkd_ros.pipeline.bench.node import run_bench_node
 
     run_bench_node(model=find_model(model), bag=bag, seconds=seconds, json=json)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json as json_module
 import os
 import platform
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from xkd_ros.core.errors import ConfigError
+from xkd_ros.core.files import write_atomic
 from xkd_ros.core.types import NetInput
 from xkd_ros.points.preprocessor import Preprocessor
 from xkd_ros.worlds.stream import sample_scan
@@ -74,3 +78,22 @@ def scan_of_size(voxels: int, preprocess: Preprocessor) -> NetInput:
         net_input = preprocess(best[np.sort(order[:count])], undo=False)
         count = round(count * voxels / max(1, len(net_input)))
     return net_input
+
+
+def read_counts(text: str) -> list[int]:
+    """Read numbers with commas between.
+
+    Raises:
+        ConfigError: something else.
+    """
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise ConfigError(f"--points '{text}' is no list of numbers; write for example 3000,6000,11000") from error
+
+
+def write_figures(facts: dict[str, Any], path: Path | None) -> None:
+    """Write the figures of a benchmark with the day, if there is a file for them."""
+    if path is not None:
+        stamped = {"measured": time.strftime("%Y-%m-%d"), **facts}
+        write_atomic(path, json_module.dumps(stamped, indent=1) + "\n")

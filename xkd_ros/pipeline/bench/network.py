@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_module
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -14,12 +12,11 @@ import torch
 from rich.table import Table
 
 from xkd_ros.core.card import GeometryConfig, IntensityConfig, ModelCard, NetworkConfig
-from xkd_ros.core.errors import ConfigError, XkdError
-from xkd_ros.core.files import write_atomic
+from xkd_ros.core.errors import XkdError
 from xkd_ros.core.types import NetInput
 from xkd_ros.nets.student import Student, seeded_student
-from xkd_ros.pipeline.bench_reference import Reference, full_cells
-from xkd_ros.pipeline.bench_timing import interleaved_ms, machine_ceilings, scan_of_size
+from xkd_ros.pipeline.bench.reference import Reference, full_cells
+from xkd_ros.pipeline.bench.timing import interleaved_ms, machine_ceilings, read_counts, scan_of_size, write_figures
 from xkd_ros.pipeline.progress import console, make_progress
 from xkd_ros.points.grid import full_grids
 from xkd_ros.points.levelling import estimate_levelling
@@ -177,18 +174,6 @@ def _plain_preprocess(points: np.ndarray, geometry: GeometryConfig) -> np.ndarra
     return kept
 
 
-def read_counts(text: str) -> list[int]:
-    """Read numbers with commas between.
-
-    Raises:
-        ConfigError: something else.
-    """
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError as error:
-        raise ConfigError(f"--points '{text}' is no list of numbers; write for example 3000,6000,11000") from error
-
-
 def _model_table(facts: dict[str, Any], compared: bool) -> Table:
     machine = facts["machine"]
     title = (
@@ -204,10 +189,3 @@ def _model_table(facts: dict[str, Any], compared: bool) -> Table:
             cells = [row["norm"], str(row["voxels"]), name, f"{value:.1f}", *([f"{row['ratio'][name]:.2f}"] if compared else [])]
             table.add_row(*cells, f"{row['largest_logit_difference'][name]:.1e}", f"{100 * row['equal_labels'][name]:.2f} %")
     return table
-
-
-def write_figures(facts: dict[str, Any], path: Path | None) -> None:
-    """Write the figures of a benchmark with the day, if there is a file for them."""
-    if path is not None:
-        stamped = {"measured": time.strftime("%Y-%m-%d"), **facts}
-        write_atomic(path, json_module.dumps(stamped, indent=1) + "\n")

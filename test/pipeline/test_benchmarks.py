@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from xkd_ros.core.errors import ConfigError
-from xkd_ros.pipeline import bench_training
-from xkd_ros.pipeline.bench_training import run_bench_training
+from xkd_ros.pipeline.bench import training
+from xkd_ros.pipeline.bench.training import run_bench_training
 
 
 def test_batches_and_steps_are_timed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench_training, "_RIGS", ("vlp32",))
-    monkeypatch.setattr(bench_training, "_SCANS", 4)
+    monkeypatch.setattr(training, "_RIGS", ("vlp32",))
+    monkeypatch.setattr(training, "_SCANS", 4)
     facts = run_bench_training(None, depth=3, width=8, points="400", threads=1, json=tmp_path / "training.json")
     assert json.loads((tmp_path / "training.json").read_text())["steps"] == facts["steps"]
     assert [row["augmentation"] for row in facts["data"]] == ["robust", "paper", "paper_double"]

@@ -22,9 +22,8 @@ from xkd_ros.distill.labelled_frames import LabelledFrames, collate_labelled_fra
 from xkd_ros.distill.student_input import InputConfig, StudentConfig, StudentInput
 from xkd_ros.nets.batch import Batch, collate
 from xkd_ros.nets.student import Student, seeded_student
-from xkd_ros.pipeline.bench import read_counts, write_figures
-from xkd_ros.pipeline.bench_reference import Reference
-from xkd_ros.pipeline.bench_timing import interleaved_ms, machine_ceilings, scan_of_size
+from xkd_ros.pipeline.bench.reference import Reference
+from xkd_ros.pipeline.bench.timing import interleaved_ms, machine_ceilings, read_counts, scan_of_size, write_figures
 from xkd_ros.pipeline.progress import console, make_progress
 from xkd_ros.pipeline.studies.given_labels import TrueLabels
 from xkd_ros.pipeline.walks import Walk, simulate_walks

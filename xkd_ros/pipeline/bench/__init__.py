@@ -1,0 +1,1 @@
+"""`xkd bench`: every figure of speed in the docs, measured as ratios in one run."""
