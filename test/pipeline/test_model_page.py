@@ -20,3 +20,12 @@ def test_scores_stand_in_the_table_of_their_classes(tmp_path: Path) -> None:
     four, twelve = (tmp_path / "README.md").read_text().split("| Classes of the model")
     assert "| true labels, all points | 25.0 | 10.0 | 20.0 | 30.0 | 40.0 |" in four and "true labels" not in twelve
     assert "labels, all points | 60.0 |" in four and "labels, all points | 50.0 |" in twelve
+
+
+def test_a_hundred_recordings_do_not_fill_the_page(tmp_path: Path) -> None:
+    sources = [f"walk{number} (sha256 0123): 10 frames of rig a" for number in range(100)]
+    write_model_page(ModelCard(name="site", sources=sources), tmp_path, "xkd learn")
+    page = (tmp_path / "README.md").read_text()
+    assert "walk2 (" in page and "walk3 (" not in page and "and 97 more" in page
+    write_model_page(ModelCard(name="site", sources=sources[:3]), tmp_path, "xkd learn")
+    assert "more" not in (tmp_path / "README.md").read_text().split("Sources:")[1].splitlines()[0]

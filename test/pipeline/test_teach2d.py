@@ -10,8 +10,8 @@ import pytest
 from xkd_ros.core.errors import ConfigError
 from xkd_ros.distill.picture_augment import PictureAugmentConfig
 from xkd_ros.nets.image_checkpoint import load_image_card
-from xkd_ros.nets.image_student import ImageNetworkConfig
-from xkd_ros.pipeline.teach2d import PictureDataConfig, Teach2dConfig, teach2d
+from xkd_ros.nets.image_student import ImageNetworkConfig, ImageStudent
+from xkd_ros.pipeline.teach2d import PictureDataConfig, Teach2dConfig, _groups, teach2d
 from xkd_ros.teacher.class_map import load_class_map
 from xkd_ros.teacher.teacher import load_teacher
 from xkd_ros.train.config import EngineConfig
@@ -58,3 +58,23 @@ def test_asked_again_it_renders_and_trains_nothing_and_gives_the_same(taught: Pa
 def test_another_configuration_is_refused(taught: Path) -> None:
     with pytest.raises(ConfigError, match="another configuration"):
         teach2d(CONFIG.model_copy(update={"label_smoothing": 0.5}), taught / "work", taught / "small", processes=1)
+
+
+def test_an_encoder_without_published_weights_cannot_start_from_them(taught: Path) -> None:
+    config = CONFIG.model_copy(update={"start": "imagenet"})
+    work = taught / "imagenet"
+    work.mkdir()
+    for name in ("train", "val", "target"):
+        (work / name).symlink_to(taught / "work" / name)
+    with pytest.raises(ConfigError, match="efficientnet_lite0"):
+        teach2d(config, work, taught / "other", processes=1)
+
+
+def test_the_encoder_learns_at_its_own_rate_and_every_weight_once() -> None:
+    config = CONFIG.model_copy(update={"encoder_rate": 0.25})
+    network = ImageStudent(config.network)
+    groups = _groups(network, config)
+    counted = [id(weight) for group in groups for weight in group.parameters]
+    assert sorted(counted) == sorted(id(weight) for weight in network.parameters())
+    slow = {id(weight) for group in groups if group.scale == 0.25 for weight in group.parameters}
+    assert slow == {id(weight) for weight in network.encoder.parameters()}

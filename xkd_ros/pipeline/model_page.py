@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from xkd_ros.core.card import ModelCard
 from xkd_ros.core.files import write_atomic
 from xkd_ros.core.labels import STRUCT4
+
+_SOURCES = 3
+"""So many recordings are named on the page."""
 
 
 def write_model_page(card: ModelCard, folder: Path, command: str, notes: str = "") -> None:
@@ -26,7 +30,7 @@ def write_model_page(card: ModelCard, folder: Path, command: str, notes: str = "
         f"{network.depth} layers, width {network.width}, {len(card.labels)} classes ({', '.join(card.labels.names)}); "
         f"voxels of {geometry.voxel_m} m, cells of {geometry.cell_m} m. {card.licence}.",
         "",
-        f"Made by: {card.recipe.get('method', 'unknown')}. Sources: {'; '.join(card.sources)}.",
+        f"Made by: {card.recipe.get('method', 'unknown')}. Sources: {_shortened(card.sources)}.",
         "",
         "```bash",
         command,
@@ -44,6 +48,12 @@ def write_model_page(card: ModelCard, folder: Path, command: str, notes: str = "
     if ece is not None:
         lines += ["", f"Expected calibration error of `probability` on shifted buildings (15 bins): {100 * ece:.1f} %."]
     write_atomic(folder / "README.md", "\n".join(lines) + "\n")
+
+
+def _shortened(sources: Sequence[str]) -> str:
+    if len(sources) <= _SOURCES:
+        return "; ".join(sources)
+    return f"{'; '.join(sources[:_SOURCES])}; and {len(sources) - _SOURCES} more, named in `card.json`"
 
 
 def _rows(metrics: dict[str, Any], key: str, names: tuple[str, ...]) -> dict[str, dict[str, Any]]:

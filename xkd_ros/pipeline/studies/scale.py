@@ -130,7 +130,7 @@ _LABELS = {"class_weight_power": 0.25, "label_smoothing": 0.02}
 SMALL = Scale(
     name="small",
     network=NetworkConfig(depth=12, width=48),
-    max_points=2500,
+    max_points=2000,
     train_buildings=tuple(range(60)),
     val_buildings=tuple(range(60, 75)),
     train_frames=16,
