@@ -118,8 +118,9 @@ def teach2d(config: Teach2dConfig, work: Path, out: Path, processes: int | None 
         assert isinstance(averaged, ImageStudent)
         card = _score(averaged, card, pictures)
         card = save_image_teacher(averaged, card, out)
-        write_atomic(out / "README.md", _page(card))
-        console.print(_page(card), markup=False, highlight=False, soft_wrap=True)
+        page = _page(card, fabric.world_size)
+        write_atomic(out / "README.md", page)
+        console.print(page, markup=False, highlight=False, soft_wrap=True)
     fabric.barrier()
     return card
 
@@ -157,9 +158,12 @@ def _score(network: ImageStudent, card: ImageTeacherCard, pictures: dict[str, Pi
     return card.model_copy(update={"temperature": temperature, "metrics": metrics})
 
 
-def _page(card: ImageTeacherCard) -> str:
+def _page(card: ImageTeacherCard, processes: int) -> str:
     """Write the README of the teacher folder from its card, so that no figure is typed by hand."""
     names = card.labels.names
+    program, threads = "xkd", ""
+    if processes > 1:
+        program, threads = f"torchrun --standalone --nproc-per-node={processes} -m xkd_ros.cli", " --threads 1"
     lines = [
         f"# {card.name}",
         "",
@@ -168,7 +172,7 @@ def _page(card: ImageTeacherCard) -> str:
         f"Learnt from: {card.truth}",
         "",
         "```bash",
-        f"xkd teach2d config/train/teach2d.yaml --work runs/{card.name} -o models/teachers/{card.name}",
+        f"{program} teach2d config/train/teach2d.yaml --work runs/{card.name} -o models/teachers/{card.name}{threads}",
         "```",
         "",
         "IoU in percent over pixels, printed by the command above at its end (`teacher.json` holds the same figures):",
