@@ -171,6 +171,8 @@ print(kept, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
     }
     if outcomes["keep"][0] == "False":
         pytest.skip("the C library is not glibc")
+    if int(outcomes["as-is"][1]) < 10_000:
+        pytest.skip("this system counts no page faults, or backs large blocks by huge pages")
     assert int(outcomes["keep"][1]) < 0.05 * int(outcomes["as-is"][1])
 
 
