@@ -153,12 +153,12 @@ def test_freed_memory_is_kept_for_the_next_step() -> None:
     """Blocks of a few megabytes, as every step allocates and frees them, cost page faults only the first time."""
     program = """
 import resource, sys
-import torch
+import numpy as np
 from xkd_ros.train.allocator import keep_freed_memory
 kept = keep_freed_memory() if sys.argv[1] == "keep" else True
 def steps():
     for _ in range(20):
-        blocks = [torch.ones(50_000_000 // 4)]
+        blocks = [np.ones(12_500_000, np.float32)]
         del blocks
 steps()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
