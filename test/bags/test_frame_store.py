@@ -266,3 +266,9 @@ def test_names_in_a_manifest_cannot_leave_the_folder(tmp_path: Path, store: Fram
     (folder / "manifest.json").write_text(json.dumps(content))
     with pytest.raises(BagError, match="damaged"):
         FrameStore(folder)
+
+
+def test_a_note_that_concerns_many_recordings_is_said_once(tmp_path: Path, room_walk: Any) -> None:
+    still = [room_walk.write(tmp_path / name, scans=4, poses="") for name in ("a", "b", "c")]
+    lines = estimate_size(still, CONFIG).lines
+    assert [line.split(":")[0] for line in lines if "no poses" in line] == ["a and 2 more"]

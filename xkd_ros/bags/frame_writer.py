@@ -80,8 +80,16 @@ def _estimate(job: FrameJob, out: Path | None) -> FrameEstimate:
     ]
     if out is not None:
         lines[-1] += f"; {check_room(out, job.bytes) / 1e9:.1f} GB free"
-    notes = [f"{survey.source.name}: {note}" for survey in job.surveys for note in survey.source.notes]
-    return FrameEstimate(job.frames, pairs, job.bytes, [*lines, *job.notes, *notes])
+    return FrameEstimate(job.frames, pairs, job.bytes, [*lines, *job.notes, *_notes(job)])
+
+
+def _notes(job: FrameJob) -> list[str]:
+    """What was noted about recordings, each note once."""
+    names: dict[str, list[str]] = {}
+    for survey in job.surveys:
+        for note in survey.source.notes:
+            names.setdefault(note, []).append(survey.source.name)
+    return [f"{who[0]}{f' and {len(who) - 1} more' if who[1:] else ''}: {note}" for note, who in names.items()]
 
 
 def write_frames(
