@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from threading import Lock
 from types import SimpleNamespace
 
 import numpy as np
@@ -80,6 +82,28 @@ def test_one_teacher_alone(tmp_path, make_frames, features, scores, which):
     assert (target.features is None, target.scores is None, target.interior is None) == (
         (False, True, True) if which == "features" else (True, False, False)
     )
+
+
+def test_two_processes_share_the_shards(tmp_path, make_frames, features):
+    frames, out, looks = make_frames(7), tmp_path / "targets", {0: 0, 1: 0}
+    one_at_a_time = Lock()  # threads stand for processes, which have a network each
+
+    def work(rank: int):
+        def look(rgb, uv_px):
+            looks[rank] += 1
+            with one_at_a_time:
+                return features.look(rgb, uv_px)
+
+        names = ("name", "feature_width", "label_set", "class_hash", "fingerprint")
+        teacher = SimpleNamespace(look=look, **{name: getattr(features, name) for name in names})
+        return write_targets(frames, [teacher], out, SHARDS_OF_2, rank=rank, world=2)
+
+    with ThreadPoolExecutor(2) as pool:
+        stores = list(pool.map(work, (1, 0)))
+    # Four shards: the second and the fourth, which holds one frame, belong to the other process.
+    assert looks == {0: 4, 1: 3}
+    live = LiveTargets(frames, [features], SHARDS_OF_2)
+    assert all(same(store[number], live[number]) for store in stores for number in range(7))
 
 
 def test_an_interrupted_write_goes_on(tmp_path, make_frames, features):

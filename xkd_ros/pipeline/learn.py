@@ -50,7 +50,7 @@ class Stage:
 
 STAGES = (
     Stage("frames", (), ("frames",), "pair scans and images, split them, store them"),
-    Stage("targets", ("frames",), ("classes", "teacher", "label_teacher", "looks", "targets", "cache"), "ask the image teacher"),
+    Stage("targets", ("frames",), ("classes", "teacher", "label_teacher", "looks", "targets", "cache"), "ask the image teacher", True),
     Stage("distill", ("frames", "targets"), ("network", "student", "distill"), "teach the student what the teacher sees", True),
     Stage("pseudo", ("frames", "targets"), ("pseudo",), "choose the labels that can be trusted"),
     Stage("probe", ("frames", "pseudo", "distill"), ("probe",), "linear classifier on the frozen student", True),

@@ -118,7 +118,8 @@ class Learning:
         if not self.config.cache:
             live = LiveTargets(frames, teachers, self.config.targets)
             return live.hash, {"teachers": [teacher.name for teacher in teachers], "cached": False}
-        store = write_targets(frames, teachers, self.work / "targets", self.config.targets, progress)
+        rank, world = self.fabric.global_rank, self.fabric.world_size
+        store = write_targets(frames, teachers, self.work / "targets", self.config.targets, progress, rank, world)
         return store.hash, {"teachers": [teacher.name for teacher in teachers], "points": store.manifest.points, "cached": True}
 
     def distill(self, progress: Progress) -> Result:

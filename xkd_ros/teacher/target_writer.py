@@ -21,6 +21,7 @@ from xkd_ros.teacher.teacher import Teacher
 
 Progress = Callable[[int, int, dict[str, float]], None]
 _PLAN = "plan.json"
+_WAIT_S = 0.5
 
 
 def estimate_target_bytes(frames: Frames, teachers: Sequence[Teacher], config: TargetConfig | None = None) -> int:
@@ -33,7 +34,13 @@ def estimate_target_bytes(frames: Frames, teachers: Sequence[Teacher], config: T
 
 
 def write_targets(
-    frames: Frames, teachers: Sequence[Teacher], out: str | Path, config: TargetConfig | None = None, progress: Progress | None = None
+    frames: Frames,
+    teachers: Sequence[Teacher],
+    out: str | Path,
+    config: TargetConfig | None = None,
+    progress: Progress | None = None,
+    rank: int = 0,
+    world: int = 1,
 ) -> TargetStore:
     """Ask the teachers about every frame and keep the answers; what exists is kept, so the call can be repeated after an interruption.
 
@@ -43,6 +50,7 @@ def write_targets(
         out: Folder to fill.
         config: Which points.
         progress: Called with (frames done, frames, {samples_per_s, points}) after every frame.
+        rank, world: Of this process among those that work at the same folder at the same time; the call ends when all are done.
     Raises:
         CalibrationError: no point falls into an image; the message says why.
         ConfigError: the folder holds other targets, or the teachers do not fit together.
@@ -60,10 +68,11 @@ def write_targets(
     _check_space(folder, estimate_target_bytes(frames, teachers, settings) * len(missing) // max(1, len(shards)))
     if not (folder / _PLAN).exists():
         write_atomic(folder / _PLAN, manifest.model_dump_json(indent=1))
-    done = len(frames) - sum(min(settings.frames_per_shard, len(frames) - starts[place]) for place in missing)
-    pair, before, started, points = TeacherPair(teachers), done, time.monotonic(), 0
-    for place in missing:
+    pair, before, started, points = TeacherPair(teachers), _done(shards, frames, settings), time.monotonic(), 0
+    # By place, not by what is missing: each process looks at another moment.
+    for place in (place for place in missing if place % world == rank):
         rows: list[tuple[int, ViewTargets]] = []
+        done = _done(shards, frames, settings)
         for number in range(starts[place], min(len(frames), starts[place] + settings.frames_per_shard)):
             targets = frame_targets(frames[number], pair, settings)
             rows += [(number, target) for target in targets]
@@ -73,9 +82,25 @@ def write_targets(
                 progress(done, len(frames), {"samples_per_s": (done - before) / max(time.monotonic() - started, 1e-9), "points": points})
         with atomic_path(shards[place]) as temporary:
             _save_shard(temporary, rows, pair)
+    if rank:
+        _wait_for([folder / MANIFEST_NAME])
+        return TargetStore(folder, frames)
+    _wait_for(shards)
     total = sum(len(np.load(shard / "point.npy", mmap_mode="r", allow_pickle=False)) for shard in shards)
     write_atomic(folder / MANIFEST_NAME, manifest.model_copy(update={"points": total}).model_dump_json(indent=1))
     return TargetStore(folder, frames)
+
+
+def _done(shards: Sequence[Path], frames: Frames, settings: TargetConfig) -> int:
+    """Count the frames of the shards that are whole."""
+    size = settings.frames_per_shard
+    return sum(min(size, len(frames) - place * size) for place, shard in enumerate(shards) if shard.is_dir())
+
+
+def _wait_for(paths: Sequence[Path]) -> None:
+    # Not a collective: a teacher may look for hours, longer than those wait.
+    while not all(path.exists() for path in paths):
+        time.sleep(_WAIT_S)
 
 
 def _is_done(folder: Path, manifest: TargetManifest) -> bool:
