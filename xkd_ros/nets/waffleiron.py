@@ -189,6 +189,8 @@ class SpatialMix(nn.Module):
         self.conv1 = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
         self.activation = make_activation(activation)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
+        # As their gradients come out; with other strides DDP copies and warns.
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         # LayerScale starts at U(-1, 1) in the paper's code (a depthwise 1x1 convolution's default), not small.
         self.scale = nn.Parameter(torch.empty(channels).uniform_(-1, 1))
         self.drop_path = DropPath(drop_path)
@@ -199,7 +201,7 @@ class SpatialMix(nn.Module):
         residual = _normalise(self.norm, tokens, real)
         if real is not None:
             residual = residual * real.unsqueeze(1)
-        # Cells are fewer than points, so the mean is divided out there, and the scale is applied to the kernels.
+        # The mean is divided out in the cells and the scale is applied to the kernels: neither costs a pass over the points.
         grid = residual.new_zeros(scans * height * width, tokens.shape[1]).index_add_(0, plane.cell, residual)
         grid = (grid * plane.share.to(grid.dtype)).view(scans, height, width, -1).permute(0, 3, 1, 2)  # (B, C, H, W) stored channels-last
         grid = self.activation(self.conv1(grid))
