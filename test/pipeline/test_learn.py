@@ -123,7 +123,7 @@ def test_a_dry_run_writes_nothing(walk, settings, tmp_path, capsys):
         (["teacher=no_such_teacher"], ModelError, "no_such_teacher"),
         (["classes=no_such_map"], ConfigError, "no class map 'no_such_map'"),
         (["recipe=scalar"], ConfigError, "recipe"),
-        (["distill.precision=32-true"], ConfigError, "finetune bf16-mixed"),
+        (["distill.precision=32-true"], ConfigError, "finetune auto"),
         (["cache=false", "distill.workers=2"], ConfigError, "distill.workers to 0"),
     ],
 )
