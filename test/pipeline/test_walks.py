@@ -23,13 +23,20 @@ def test_what_names_no_buildings_is_refused(text: str) -> None:
         read_seeds(text)
 
 
+def test_a_rig_file_elsewhere_does_not_lead_out_of_the_folder() -> None:
+    assert [Walk(rig, 7, 1.0, 1).name for rig in ("vlp32", "/etc/rigs/mine.yaml", "../mine.yaml")] == ["vlp32-007", "mine-007", "mine-007"]
+
+
 def test_each_rig_walks_through_each_building_in_few_frames(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run_simulations(range(3, 5), ("vlp32",), seconds=0.6, every=3, out=tmp_path / "walks", processes=1)
     folders = sorted(path.name for path in (tmp_path / "walks").iterdir())
     assert folders == ["vlp32-003", "vlp32-004"]
     assert [load_truth(tmp_path / "walks" / name).facts["seed"] for name in folders] == [3, 4]
     assert len(list((tmp_path / "walks" / "vlp32-003" / "truth").glob("*.npz"))) == 2
-    assert "xkd learn" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "xkd learn" in said and "wrote 2 recordings" in said
+    run_simulations(range(3, 5), ("vlp32",), seconds=0.6, every=3, out=tmp_path / "walks", processes=1)
+    assert "wrote 0 recordings" in (said := " ".join(capsys.readouterr().out.split())) and "2 were there and are kept" in said
 
 
 def test_recordings_that_exist_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,15 +10,18 @@ import typer
 from xkd_ros.cli.options import DEFAULT_MODEL, Json, Model, Threads
 from xkd_ros.core.share import find_model
 
+Reference = Annotated[Path | None, typer.Option(help="Checkout of the public WaffleIron, timed beside ours.")]
+Counts = Annotated[str, typer.Option(help="Voxel counts, comma separated.")]
+
 bench = typer.Typer(no_args_is_help=True, help="Measure speed; every figure in the docs comes from here.")
 
 
 @bench.command("model")
 def bench_model(
-    reference: Annotated[Path | None, typer.Option(help="Checkout of the public WaffleIron, timed beside ours.")] = None,
+    reference: Reference = None,
     depth: int = 24,
     width: int = 64,
-    points: Annotated[str, typer.Option(help="Voxel counts, comma separated.")] = "3000,6000,11000",
+    points: Counts = "3000,6000,11000",
     threads: Threads = None,
     json: Json = None,
 ) -> None:
@@ -30,10 +33,10 @@ def bench_model(
 
 @bench.command("training")
 def bench_training(
-    reference: Annotated[Path | None, typer.Option(help="Checkout of the public WaffleIron, which learns beside ours.")] = None,
+    reference: Reference = None,
     depth: int = 24,
     width: int = 64,
-    points: Annotated[str, typer.Option(help="Voxel counts, comma separated.")] = "3000,6000,11000",
+    points: Counts = "3000,6000,11000",
     threads: Threads = None,
     json: Json = None,
 ) -> None:

@@ -48,14 +48,15 @@ def run_simulations(seeds: range, rigs: Sequence[str], seconds: float, every: in
         ConfigError, BagError: as for `simulate`.
     """
     walks = [Walk(rig, seed, seconds, every) for rig in rigs for seed in seeds]
+    kept = sum((out / walk.name).exists() for walk in walks)
     with make_progress() as display:
         task = display.add_task(f"{len(walks)} walks", total=len(walks), note="")
         simulate_walks(
             walks, out, processes or os.cpu_count() or 1, lambda done, total, facts: display.update(task, completed=done, total=total)
         )
-    console.print(
-        f"wrote {len(walks)} recordings to {out}: each {every}. scan of {seconds:g} s; go on with `xkd learn {out}/* -o models/site`"
-    )
+    there = f" ({kept} were there and are kept)" if kept else ""
+    console.print(f"wrote {len(walks) - kept} recordings to {out}{there}: each {every}. scan of {seconds:g} s")
+    console.print(f"go on with `xkd learn {out}/* -o models/site`")
 
 
 @dataclass(frozen=True, eq=False)

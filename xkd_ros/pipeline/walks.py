@@ -24,8 +24,8 @@ class Walk:
 
     @property
     def name(self) -> str:
-        """Of its folder; sorts by building."""
-        return f"{self.rig}-{self.building:03d}"
+        """Of its folder; sorts by building. Of a rig file only the name: its path must not lead out of the folder."""
+        return f"{Path(self.rig).stem}-{self.building:03d}"
 
 
 def read_seeds(text: str) -> range:

@@ -12,7 +12,7 @@ def keep_freed_memory() -> bool:
     """Let this process keep what tensors free, instead of giving it back to the system and asking for it again.
 
     Every step needs the same megabytes; as installed, glibc returns large blocks at once, and each new one costs a page fault
-    per 4 KB: a quarter of a training step of 24 x 64 on two cores.
+    per 4 KB, which adds up to a good part of a training step.
 
     Returns:
         False where the C library is not glibc; nothing changes there.

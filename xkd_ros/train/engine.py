@@ -134,5 +134,5 @@ def fit(
 
 
 def _multiplies_bf16() -> bool:
-    """Whether bfloat16 saves time here; where it is emulated, it costs two to three times as much as float32."""
+    """Whether bfloat16 saves time here; where it is emulated, it costs more than float32 (`xkd bench training` shows both)."""
     return torch.cuda.is_bf16_supported(including_emulation=False) if torch.cuda.is_available() else has_bf16()

@@ -17,7 +17,6 @@ from xkd_ros.bags.frame_store import FrameStore
 from xkd_ros.bags.frame_writer import write_frames
 from xkd_ros.core.card import GeometryConfig, IntensityConfig, NetworkConfig
 from xkd_ros.core.labels import INDOOR12
-from xkd_ros.core.types import NetInput
 from xkd_ros.distill.labelled_frames import LabelledFrames, collate_labelled_frames
 from xkd_ros.distill.student_input import InputConfig, StudentConfig, StudentInput
 from xkd_ros.nets.batch import Batch, collate
@@ -104,7 +103,8 @@ def _time_step(size: int, network: NetworkConfig, reference: Path | None) -> dic
         for name, kind in (("fp32", torch.float32), ("bf16", torch.bfloat16))
     }
     if reference is not None:
-        contestants["public"] = _public(reference, seeded_student(network, _SEED), scan)
+        public = Reference(reference, seeded_student(network, _SEED), scan.grids)
+        contestants["public"] = public.prepare_training(scan, scan.cells)
     logits = {name: run() for name, run in contestants.items()}
     ms = interleaved_ms(contestants)
     return {
@@ -121,10 +121,6 @@ def _learn(student: Student, batch: Batch, kind: torch.dtype) -> torch.Tensor:
         logits = student.on(batch).float()
     logits.square().mean().backward()
     return logits.detach()
-
-
-def _public(checkout: Path, student: Student, scan: NetInput) -> Callable[[], torch.Tensor]:
-    return Reference(checkout, student, scan.grids).prepare_training(scan, scan.cells)
 
 
 def _tables(facts: dict[str, Any]) -> list[Table]:
