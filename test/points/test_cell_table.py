@@ -46,15 +46,25 @@ def members(table: CellTable, groups: tuple[np.ndarray, np.ndarray]) -> list[lis
     return [sorted(part.tolist()) for part in np.split(order, starts[1:])]
 
 
-def test_groups_hold_every_point_and_tap_once() -> None:
+def test_groups_hold_every_point_once() -> None:
     cells = np.random.default_rng(0).integers(0, 6 * 8, 90)
     table = make_cell_table(cells, (1, 6, 8))
     points = members(table, table.points_by_cell)
     assert points == [np.flatnonzero(table.cell == cell).tolist() for cell in range(table.occupied)]
-    taps = members(table, table.taps_by_halo)
-    flat = table.taps.reshape(-1)
-    assert taps == [np.flatnonzero(flat == cell).tolist() for cell in range(table.halo)]
-    assert (flat == table.halo).any()
+    order, starts = table.points_by_cell
+    assert len(order) == len(cells) and len(starts) == table.occupied
+
+
+def test_halo_cells_are_reached_by_what_reaches_them() -> None:
+    cells = np.random.default_rng(1).integers(0, 2 * 6 * 8, 40)
+    table = make_cell_table(cells, (2, 6, 8))
+    expected = np.full((table.halo, 9), table.occupied)
+    for cell, taps in enumerate(table.taps):
+        for tap, halo in enumerate(taps):
+            if halo < table.halo:
+                expected[halo, 8 - tap] = cell
+    np.testing.assert_array_equal(table.reached, expected)
+    assert (table.reached == table.occupied).any() and (table.reached < table.occupied).any(axis=1).all()
 
 
 def test_more_cells_than_sixteen_bits_count() -> None:

@@ -16,7 +16,8 @@ from xkd_ros.runtime.probe import make_room_scan, probe_inputs
 from xkd_ros.runtime.selection import make_backend
 
 
-@pytest.mark.parametrize(("name", "threads"), [("torch", 1), ("torch-bf16", 1), ("onnxruntime", 1), ("onnxruntime", 2)])
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("name", ["torch", "torch-bf16", "onnxruntime", "numba"])
 def test_backends_equal_the_network_layer_by_layer(exported: Path, name: str, threads: int) -> None:
     import torch
 
@@ -75,27 +76,51 @@ def test_rooms_look_like_scans() -> None:
     assert intensity.min() >= 0 and intensity.max() <= 255 and intensity.std() > 5
 
 
-def test_folded_torch_backend_of_a_model_in_training_is_a_snapshot(exported: Path) -> None:
+@pytest.mark.parametrize("make", ["TorchBackend", "run_in_memory"])
+def test_a_backend_of_a_model_in_training_is_a_snapshot(exported: Path, make: str) -> None:
     """Validation makes one backend per step; results must be this step's."""
     import torch
 
     from xkd_ros.nets.checkpoint import load_student
-    from xkd_ros.runtime.torch_backend import TorchBackend
+    from xkd_ros.runtime import torch_backend
 
     student, card = load_student(exported)
     inputs = probe_inputs(card)[:1]
-    first = TorchBackend(student, card, 1)
+    first = getattr(torch_backend, make)(student.train(), card, 1)
     before = first.infer(inputs[0])
     with torch.no_grad():
+        for tensor in student.state_dict().values():
+            tensor.add_(1)
+        student.load_state_dict(load_student(exported)[0].state_dict())
         student.head.bias.add_(1)
-    np.testing.assert_allclose(TorchBackend(student, card, 1).infer(inputs[0]), before + 1, atol=1e-5)
+    assert student.training
+    np.testing.assert_allclose(getattr(torch_backend, make)(student, card, 1).infer(inputs[0]), before + 1, atol=1e-4)
     assert np.array_equal(first.infer(inputs[0]), before)
+
+
+def test_numba_refuses_weights_of_another_network(exported: Path, tmp_path: Path) -> None:
+    import shutil
+
+    from xkd_ros.core.card import save_card
+    from xkd_ros.core.files import sha256
+
+    folder = tmp_path / "model"
+    shutil.copytree(exported, folder)
+    card = load_card(folder)
+    save_card(card.model_copy(update={"network": card.network.model_copy(update={"depth": card.network.depth + 1})}), folder)
+    with pytest.raises(ModelError, match="do not fit the card's network"):
+        make_backend("numba", folder, load_card(folder), 1)
+    (folder / "student.safetensors").write_bytes(b"\xff" * 64)
+    files = {**card.files, "student.safetensors": sha256(folder / "student.safetensors")}
+    save_card(card.model_copy(update={"files": files}), folder)
+    with pytest.raises(ModelError, match="not a readable safetensors file"):
+        make_backend("numba", folder, load_card(folder), 1)
 
 
 def test_a_backend_works_from_another_thread_than_its_loader(exported: Path) -> None:
     card = load_card(exported)
     item = probe_inputs(card)[0]
-    for name in ("torch", "onnxruntime"):
+    for name in ("torch", "onnxruntime", "numba"):
         backend = make_backend(name, exported, card, 1)
         results: list[np.ndarray] = []
         worker = threading.Thread(target=lambda backend=backend, results=results: results.append(backend.infer(item)))

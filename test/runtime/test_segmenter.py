@@ -95,7 +95,7 @@ def test_points_outside_the_field_of_view() -> None:
 def test_odd_clouds(exported: Path, points: np.ndarray) -> None:
     cloud = points.astype(np.float32)
     usable = np.isfinite(cloud).all(1) & (cloud != 0).any(1) & (np.abs(cloud) < 100).all(1)
-    for backend in ("torch", "onnxruntime"):
+    for backend in ("torch", "onnxruntime", "numba"):
         result = Segmenter.load(exported, backend, threads=1).segment(cloud, np.full(len(cloud), 3, np.float32))
         assert len(result.labels) == len(points)
         assert (result.labels[usable] < 5).all() and (result.labels[~usable] == UNKNOWN).all()
@@ -134,23 +134,23 @@ NO_TORCH = """
 import importlib.abc, sys
 class Blocked(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in {"torch", "safetensors", "onnx", "tensorrt", "rosbags", "cv2", "matplotlib", "rich", "typer"}:
+        if name.split(".")[0] in {"torch", "onnx", "tensorrt", "rosbags", "cv2", "matplotlib", "rich", "typer"}:
             raise ModuleNotFoundError(f"{name} is blocked", name=name)
 sys.meta_path.insert(0, Blocked())
 import numpy as np
 from xkd_ros.runtime.probe import make_room_scan
 from xkd_ros.runtime.segmenter import Segmenter
 points, intensity = make_room_scan(5, 16, 256, 7.0)
-for backend in ("onnxruntime", "auto"):
+for backend in ("onnxruntime", "numba", "auto"):
     segmenter = Segmenter.load(sys.argv[1], backend, threads=1)
-    assert segmenter.backend_name == "onnxruntime", segmenter.backend_name
+    assert segmenter.backend_name == backend or backend == "auto", segmenter.backend_name
     labels = segmenter.segment(points, intensity).labels
 assert "not installed" in segmenter.why["torch"], segmenter.why
 np.save(sys.argv[2], labels)
 """
 
 
-def test_onnxruntime_needs_no_torch(exported: Path, tmp_path: Path, room) -> None:
+def test_cpu_backends_need_no_torch(exported: Path, tmp_path: Path, room) -> None:
     target = tmp_path / "labels.npy"
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(

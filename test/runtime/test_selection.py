@@ -63,7 +63,7 @@ def test_the_fastest_wins_and_every_other_has_a_reason(exported: Path, contestan
     assert re.match(r"slower: [\d.]+ ms per scan, onnxruntime takes", segmenter.why["torch"])
     assert "refused: labels agree on 98.0" in segmenter.why["torch-bf16"] and "99.5 % needed" in segmenter.why["torch-bf16"]
     assert segmenter.why["tensorrt"] == "tensorrt is broken here"
-    assert set(segmenter.why) == {"torch", "torch-bf16", "tensorrt"}
+    assert set(segmenter.why) == {"torch", "torch-bf16", "tensorrt", "numba"}
 
 
 def test_a_backend_that_fails_while_running_does_not_stop_the_others(exported: Path, contestants) -> None:
@@ -122,7 +122,7 @@ def test_without_a_place_to_remember_it_still_works(exported: Path, tmp_path: Pa
 
 def test_real_backends(exported: Path) -> None:
     segmenter = Segmenter.load(exported, threads=1)
-    assert segmenter.backend_name in ("torch", "onnxruntime", "torch-bf16")
+    assert segmenter.backend_name in ("torch", "onnxruntime", "numba", "torch-bf16")
     others = set(selection.BACKENDS) - {segmenter.backend_name}
     assert set(segmenter.why) == others
     assert "GPU" in segmenter.why["tensorrt"] or "tensorrt" in segmenter.why["tensorrt"]

@@ -20,6 +20,7 @@ Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", hel
 Recipe = Annotated[str | None, typer.Option(help="indoor (what we deploy), scalr or scalr_plus (as published).")]
 Teacher = Annotated[str | None, typer.Option(help="Image teacher to distil: folder, hub id, or sim2d-indoor12.")]
 LabelTeacher = Annotated[str | None, typer.Option(help="Image teacher for the labels; default: the same.")]
+Start = Annotated[Path | None, typer.Option(help="Model folder to go on from: its backbone is fine-tuned, nothing is distilled.")]
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder, such as runs/site.")]
 Redo = Annotated[list[str] | None, typer.Option(help="Stage to make again, with all that follow; `stale`: what was made otherwise.")]
 Progress = Annotated[Path | None, typer.Option("--progress", help="Also write progress to this file, one JSON object a line.")]
@@ -37,6 +38,7 @@ def learn(
     recipe: Recipe = None,
     teacher: Teacher = None,
     label_teacher: LabelTeacher = None,
+    start: Start = None,
     redo: Redo = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and the disk it needs, and stop.")] = False,
     progress: Progress = None,
@@ -52,7 +54,9 @@ def learn(
     from xkd_ros.pipeline.learning import Sources
 
     _limit(threads)
-    settings = read_config(config, changes or (), recipe=recipe, teacher=teacher, label_teacher=label_teacher)
+    settings = read_config(
+        config, changes or (), recipe=recipe, teacher=teacher, label_teacher=label_teacher, start=None if start is None else str(start)
+    )
     sources = Sources(tuple(bags), tuple(rig or ()), labels)
     run(settings, sources, work or Path("runs") / out.name, out, redo=redo or (), dry_run=dry_run, progress_file=progress)
 
@@ -68,6 +72,7 @@ def pairs(
     recipe: Recipe = None,
     teacher: Teacher = None,
     label_teacher: LabelTeacher = None,
+    start: Start = None,
     redo: Redo = None,
 ) -> None:
     """Begin a run: pair scans and images, split them into train, val and test, store them. First stage of `learn`."""
@@ -75,7 +80,9 @@ def pairs(
     from xkd_ros.pipeline.learn_config import read_config
     from xkd_ros.pipeline.learning import Sources
 
-    settings = read_config(config, changes or (), recipe=recipe, teacher=teacher, label_teacher=label_teacher)
+    settings = read_config(
+        config, changes or (), recipe=recipe, teacher=teacher, label_teacher=label_teacher, start=None if start is None else str(start)
+    )
     run(settings, Sources(tuple(bags), tuple(rig or ()), labels), work, None, only=("frames",), redo=redo or ())
 
 

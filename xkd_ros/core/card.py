@@ -17,6 +17,7 @@ from xkd_ros.core.files import inside, sha256, write_atomic
 from xkd_ros.core.labels import INDOOR12, LabelSet
 
 CARD_NAME = "card.json"
+WEIGHTS_NAME = "student.safetensors"
 
 
 class _Strict(BaseModel):

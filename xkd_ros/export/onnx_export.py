@@ -13,6 +13,7 @@ from xkd_ros.core.card import CARD_NAME, ModelCard, save_card
 from xkd_ros.core.errors import ModelError, require
 from xkd_ros.core.files import sha256, write_atomic
 from xkd_ros.core.types import NetInput
+from xkd_ros.kernels.folding import fold
 from xkd_ros.runtime.onnx_inputs import ORT_FILE, OUTPUT, TRT_FILE, whole_grid_inputs
 from xkd_ros.runtime.onnxruntime_backend import OnnxRuntimeBackend
 
@@ -55,11 +56,10 @@ def export_onnx(folder: str | Path) -> ExportReport:
     from xkd_ros.export.parity import check_inputs, compare
     from xkd_ros.export.student_graph import build_student_graph
     from xkd_ros.nets.checkpoint import load_student
-    from xkd_ros.nets.folded import fold
 
     folder = Path(folder)
     student, card = load_student(folder)
-    weights = fold(student)
+    weights = fold(student.arrays(), card.network)
     inputs = check_inputs(card)
     written: dict[str, bytes] = {}
     files: dict[str, tuple[int, int, str]] = {}

@@ -9,11 +9,10 @@ from typing import Literal
 
 import numpy as np
 import onnx
-from torch import Tensor
 
 from xkd_ros.core.card import ModelCard
 from xkd_ros.export.graph_builder import GraphBuilder
-from xkd_ros.nets.folded import FoldedBlock, FoldedWeights
+from xkd_ros.kernels.folding import FoldedBlock, FoldedWeights
 from xkd_ros.points.cell_table import TAPS
 from xkd_ros.runtime.onnx_inputs import CHUNK, OUTPUT, PLANES
 
@@ -24,7 +23,7 @@ def build_student_graph(weights: FoldedWeights, card: ModelCard, form: Form) -> 
     """Build one of the two graphs.
 
     Args:
-        weights: From `nets.folded.fold`.
+        weights: From `kernels.folding.fold`.
         card: Number of neighbours; its hash-relevant names go into the metadata.
         form: "occupied_cells" for onnxruntime, "whole_grids" for TensorRT.
     """
@@ -76,7 +75,7 @@ class _StudentGraph:
         near = graph.op("MatMul", best, graph.constant(weights.merge.T))
         return graph.op("Add", self._linear(features, weights.point, weights.point_bias), near)
 
-    def _linear(self, x: str, weight: Tensor, bias: Tensor | None, name: str | None = None) -> str:
+    def _linear(self, x: str, weight: np.ndarray, bias: np.ndarray | None, name: str | None = None) -> str:
         constants = [self._graph.constant(value) for value in (weight, bias) if value is not None]
         return self._graph.op("Gemm", x, *constants, transB=1, name=name)
 
@@ -87,7 +86,7 @@ class _StudentGraph:
         error = graph.op("Erf", graph.op("Mul", x, graph.constant(np.sqrt(0.5))))
         return graph.op("Mul", graph.op("Mul", x, graph.constant(0.5)), graph.op("Add", error, graph.constant(1.0)))
 
-    def _normalise(self, x: str, scale: Tensor | None = None, shift: Tensor | None = None) -> str:
+    def _normalise(self, x: str, scale: np.ndarray | None = None, shift: np.ndarray | None = None) -> str:
         """Layer norm, or what is left of a batch norm: scale and shift, which the other callers have folded away."""
         graph = self._graph
         if self._weights.layer_norm:
@@ -133,7 +132,7 @@ class _StudentGraph:
         return self._graph.op("Gather", self._graph.op("Shape", x), self._graph.integers(0), axis=0)
 
     def _mix_occupied(self, tokens: str, plane: dict[str, str], block: FoldedBlock) -> str:
-        """(N, C) normalised tokens to (E, C) convolved cells, see `nets.folded.FoldedStudent`."""
+        """(N, C) normalised tokens to (E, C) convolved cells, see `points.cell_table`."""
         graph = self._graph
         chunks = self._weighted_sum(tokens, plane["chunk"], plane["chunk_weight"])
         merged = self._weighted_sum(chunks, plane["merge"], plane["merge_weight"])
@@ -165,7 +164,7 @@ class _StudentGraph:
         grid = graph.op("Transpose", self._convolve(grid, block.conv2, block.conv2_bias), perm=[0, 2, 3, 1])
         return graph.op("Reshape", grid, graph.integers(-1, self._channels))
 
-    def _convolve(self, grid: str, taps: Tensor, bias: Tensor) -> str:
+    def _convolve(self, grid: str, taps: np.ndarray, bias: np.ndarray) -> str:
         kernel = self._graph.constant(taps.T.reshape(self._channels, 1, 3, 3))
         return self._graph.op(
             "Conv", grid, kernel, self._graph.constant(bias), group=self._channels, kernel_shape=[3, 3], pads=[1, 1, 1, 1]

@@ -14,12 +14,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from xkd_ros.core.card import ModelCard, NetworkConfig, load_card, model_file, save_card
+from xkd_ros.core.card import WEIGHTS_NAME, ModelCard, NetworkConfig, load_card, model_file, save_card
 from xkd_ros.core.errors import ModelError
 from xkd_ros.core.files import sha256, write_atomic
 from xkd_ros.nets.student import Student
-
-WEIGHTS_NAME = "student.safetensors"
 
 # One row per module of the public code: its name there → its name here. Tried in order on the part after the wrapper prefixes.
 _FOREIGN_NAMES = (

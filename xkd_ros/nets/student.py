@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -46,6 +47,10 @@ class Student(nn.Module):
     def on(self, batch: Batch) -> Tensor:
         """Compute (T, C) logits of a batch."""
         return self(batch.features, batch.cells, batch.shapes, batch.neighbours, None, batch.scan)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return its weights as numpy arrays, by name; they share memory with a student on the CPU."""
+        return {name: value.detach().cpu().numpy() for name, value in self.state_dict().items()}
 
 
 def count_parameters(module: nn.Module) -> int:

@@ -9,7 +9,7 @@ from xkd_ros.msgs.labelled_cloud import LABEL_TYPES, Profile
 from xkd_ros.nodes.parameters import ParameterSpec, ParameterTable
 from xkd_ros.nodes.qos import DURABILITIES, RELIABILITIES
 
-BACKENDS = ("auto", "torch", "torch-bf16", "onnxruntime", "tensorrt")
+BACKENDS = ("auto", "numba", "onnxruntime", "torch", "torch-bf16", "tensorrt")
 
 USAGE = """\
 segmenter: names every lidar point. Lifecycle node; starts by itself unless autostart:=false.

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from rich.table import Table
 
 from xkd_ros.bags.frame_writer import estimate_size
-from xkd_ros.core.card import CARD_NAME
+from xkd_ros.core.card import CARD_NAME, load_card
 from xkd_ros.core.config import load_yaml
 from xkd_ros.core.errors import ConfigError
 from xkd_ros.core.files import write_atomic
@@ -195,7 +195,9 @@ class _Job:
             state = "again" if stage.name in redo else self.state(stage.name)
             shown = {"waiting": "to do", "begun": "goes on"}.get(state, state) if stage.name in only else f"not now ({state})"
             came = ", ".join(stage.reads) or f"{len(self._sources.bags)} recording{'s' * (len(self._sources.bags) != 1)}"
-            table.add_row(str(number), stage.name, stage.what, came, shown)
+            start = self._config.start if stage.name == "distill" else None
+            what, came = (stage.what, came) if start is None else ("take the backbone of a model", str(start))
+            table.add_row(str(number), stage.name, what, came, shown)
         return table
 
     def run(self, stage: Stage, progress: LearnProgress) -> None:
@@ -251,6 +253,8 @@ class _Job:
         if stage.name == "frames":
             paths = [*self._sources.bags, *self._sources.rigs, *([self._sources.labels] if self._sources.labels else [])]
             settings["sources"] = [(path.name, _sizes(path)) for path in paths]
+        if stage.name == "distill" and self._config.start is not None:
+            settings["start"] = load_card(self._config.start).hash
         if stage.name == "targets" and Path(self._config.classes).expanduser().is_file():
             # Presets keep their names for good; a file of the user may say something else tomorrow.
             settings["class_map"] = self._learning.class_map.hash

@@ -28,6 +28,7 @@ class LearnConfig(BaseModel):
     classes: str = Field("indoor12", description="class map: a preset of config/classes, or a YAML file")
     teacher: str = Field(DEFAULT_TEACHER, description="features to distil: folder or hub id, or a teacher that comes with the package")
     label_teacher: str | None = Field(None, description="class scores for the pseudo-labels; none: those of `teacher`")
+    start: Path | None = Field(None, description="model folder whose backbone is fine-tuned; none: distil one from the teacher first")
     network: NetworkConfig = NetworkConfig()
     student: StudentConfig = StudentConfig(geometry=GeometryConfig(align_heading=True))
     frames: FrameConfig = FrameConfig()

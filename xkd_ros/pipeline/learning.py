@@ -32,7 +32,7 @@ from xkd_ros.evaluate.frame_evaluation import evaluate_frames
 from xkd_ros.evaluate.report import write_report
 from xkd_ros.evaluate.scan_logits import calibrate, logits_of
 from xkd_ros.evaluate.scan_sample import write_evaluation
-from xkd_ros.nets.checkpoint import save_student
+from xkd_ros.nets.checkpoint import load_student, save_student
 from xkd_ros.nets.student import Student
 from xkd_ros.pipeline.learn_config import LearnConfig
 from xkd_ros.pipeline.progress import console
@@ -126,6 +126,8 @@ class Learning:
         """Teach the student to say at each point what the teacher says at its pixel."""
         frames, config = self.open_frames(), self.config
         network = config.network.model_copy(update={"classes": len(self.class_map.label_set)})
+        if config.start is not None:
+            return self._take_backbone(config.start), {"start": str(config.start)}
         backbone = run_distil(
             frames, self.open_targets(frames), network, config.student, config.distill, self.work / "distill", self.fabric, progress
         )
@@ -201,6 +203,23 @@ class Learning:
         return sha256(folder / EVALUATION_NAME), {SHOWN: shown, "temperature": temperature, **facts}
 
     # --- parts ---------------------------------------------------------------------------------------------------------
+
+    def _take_backbone(self, model: Path) -> str:
+        """Take the backbone of a model instead of distilling one; every process returns the same hash.
+
+        Raises:
+            ConfigError: it is of another network or reads scans in another way.
+        """
+        student, card = load_student(model)
+        sizes = self.config.network.model_copy(update={"classes": card.network.classes})
+        if card.network != sizes or card.geometry != self.config.student.geometry:
+            asked = f"{sizes} {self.config.student.geometry}"
+            raise ConfigError(f"{model} has {card.network} {card.geometry}, the configuration asks for {asked}; set it to the model's")
+        if self.fabric.is_global_zero:
+            recipe = {"method": "start", "model": card.name, "model_hash": card.hash, "earlier": card.recipe}
+            Backbone.of(student.backbone, card.network, self.config.student, recipe).save(self.work / "distill")
+        self.fabric.barrier()
+        return load_backbone(self.work / "distill").card.sha256
 
     def _label_inputs(self) -> tuple[FrameStore, LabelStore, int, Backbone]:
         frames = self.open_frames()

@@ -14,7 +14,7 @@ from xkd_ros.evaluate.validation import LabelledScan, score, score_variants
 from xkd_ros.metrics.reliability import expected_calibration_error, fit_temperature
 from xkd_ros.nets.student import Student
 from xkd_ros.runtime.segmenter import Segmenter
-from xkd_ros.runtime.torch_backend import TorchBackend
+from xkd_ros.runtime.torch_backend import run_in_memory
 from xkd_ros.worlds.shard_store import ShardStore
 
 
@@ -29,7 +29,7 @@ class Validation:
             self._shifted.append(LabelledScan(Scan(points, intensity), labels, INDOOR12_TO_STRUCT4[labels]))
 
     def _segmenter(self, student: Student, card: ModelCard) -> Segmenter:
-        return Segmenter(card, TorchBackend(student.eval(), card, self._threads), threads=self._threads)
+        return Segmenter(card, run_in_memory(student, card, self._threads), threads=self._threads)
 
     def quick(self, student: Student) -> dict[str, Any]:
         """Return mIoU over twelve and four classes, in percent, simulated and real."""

@@ -2,7 +2,7 @@
 
 In: flat cell indices and the (B, H, W) of their grid. Out: index tables for flatten, two 3x3 convolutions, and inflate.
 Indoor grids are nearly empty (5 to 30 % of the cells hold a point), and the convolutions are depthwise, so gathering the nine
-taps of the occupied cells is several times cheaper than convolving the whole grid. Next rooms: `nets.folded`, `runtime`.
+taps of the occupied cells is several times cheaper than convolving the whole grid. Next rooms: `kernels`, `runtime`.
 """
 
 from __future__ import annotations
@@ -51,11 +51,12 @@ class CellTable:
         return _grouped(self.cell, self.occupied)
 
     @cached_property
-    def taps_by_halo(self) -> Groups:
-        """Positions in the flat `taps` that lie inside the grid, grouped by halo cell."""
-        flat = self.taps.reshape(-1)
-        order, starts = _grouped(flat, self.halo)
-        return order[: int((flat < self.halo).sum())], starts
+    def reached(self) -> np.ndarray:
+        """(D, 9) int32 row among the E occupied cells of the neighbourhood of each halo cell; E where none is occupied."""
+        table = np.full((self.halo + 1, TAPS), self.occupied, np.int32)
+        # A cell sees at an offset what sees it at the opposite one.
+        table[self.taps, np.arange(TAPS)[::-1]] = np.arange(self.occupied, dtype=np.int32)[:, None]
+        return table[: self.halo]
 
 
 def make_cell_table(cells: np.ndarray, shape: tuple[int, int, int]) -> CellTable:

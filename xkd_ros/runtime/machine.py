@@ -12,7 +12,7 @@ from pathlib import Path
 
 from xkd_ros.core.processor import cpu_lines
 
-_PACKAGES = ("numpy", "torch", "onnxruntime", "tensorrt")
+_PACKAGES = ("numpy", "scipy", "numba", "torch", "onnxruntime", "tensorrt")
 _GPU_DEVICES = ("/dev/nvidia0", "/dev/nvhost-gpu", "/dev/nvhost-ctrl-gpu", "/dev/dxg")  # cards, Jetsons, WSL
 
 

@@ -57,7 +57,7 @@ class Segmenter:
 
         Args:
             folder: Holds card.json and the weights.
-            backend: torch, torch-bf16, onnxruntime or tensorrt; auto tries them on three scans and keeps the fastest.
+            backend: numba, torch, torch-bf16, onnxruntime or tensorrt; auto tries them on three scans and keeps the fastest.
             threads: CPU threads; None takes all.
             outside: As for the constructor.
         Raises:

@@ -25,7 +25,7 @@ from xkd_ros.runtime.probe import probe_inputs
 
 _LOG = logging.getLogger(__name__)
 
-BACKENDS = ("torch", "onnxruntime", "torch-bf16", "tensorrt")
+BACKENDS = ("torch", "onnxruntime", "numba", "torch-bf16", "tensorrt")
 """In the order in which they are trusted: the first that runs is what the others are compared with."""
 _BUDGET_S = 1.0
 """Time a backend may be timed for: on a busy machine one run has to do."""
@@ -45,6 +45,10 @@ def make_backend(name: str, folder: Path, card: ModelCard, threads: int | None) 
         from xkd_ros.runtime.torch_backend import TorchBackend
 
         return TorchBackend.load(folder, threads, "float32" if name == "torch" else "bfloat16")
+    if name == "numba":
+        from xkd_ros.runtime.numba_backend import NumbaBackend
+
+        return NumbaBackend.load(folder, card, threads)
     if name == "onnxruntime":
         from xkd_ros.runtime.onnxruntime_backend import OnnxRuntimeBackend
 
@@ -126,6 +130,8 @@ def _impossible(name: str, card: ModelCard) -> str:
     needed = {"onnxruntime": ORT_FILE, "tensorrt": TRT_FILE}.get(name)
     if needed and needed not in card.files:
         return f"the model has no {needed}; run `xkd export` on it"
+    if name == "numba" and not installed("safetensors"):
+        return "safetensors is not installed"
     package = name.removesuffix("-bf16")
     return "" if installed(package) else f"{package} is not installed"
 

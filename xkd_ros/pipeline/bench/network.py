@@ -14,6 +14,7 @@ from rich.table import Table
 from xkd_ros.core.card import GeometryConfig, IntensityConfig, ModelCard, NetworkConfig
 from xkd_ros.core.errors import XkdError
 from xkd_ros.core.types import NetInput
+from xkd_ros.kernels.folding import fold
 from xkd_ros.nets.student import Student, seeded_student
 from xkd_ros.pipeline.bench.reference import Reference, full_cells
 from xkd_ros.pipeline.bench.timing import interleaved_ms, machine_ceilings, read_counts, scan_of_size, write_figures
@@ -22,6 +23,7 @@ from xkd_ros.points.grid import full_grids
 from xkd_ros.points.levelling import estimate_levelling
 from xkd_ros.points.preprocessor import Preprocessor
 from xkd_ros.runtime.backend import Backend, agreement
+from xkd_ros.runtime.numba_backend import NumbaBackend
 from xkd_ros.runtime.torch_backend import TorchBackend
 from xkd_ros.worlds.stream import sample_scan
 
@@ -66,16 +68,16 @@ def run_bench_model(reference: Path | None, depth: int, width: int, points: str,
 def _backends(student: Student, card: ModelCard, threads: int) -> dict[str, Backend]:
     """Every way of running a student here that needs no model folder."""
     from xkd_ros.export.student_graph import build_student_graph
-    from xkd_ros.nets.folded import fold
     from xkd_ros.runtime.onnxruntime_backend import OnnxRuntimeBackend
 
     backends: dict[str, Backend] = {
+        "numba": NumbaBackend(student.arrays(), card, threads),
         "torch": TorchBackend(student, card, threads),
         "torch-bf16": TorchBackend(student, card, threads, "bfloat16"),
     }
     try:
         backends["onnxruntime"] = OnnxRuntimeBackend(
-            build_student_graph(fold(student), card, "occupied_cells").SerializeToString(), threads
+            build_student_graph(fold(student.arrays(), card.network), card, "occupied_cells").SerializeToString(), threads
         )
     except XkdError as error:
         console.print(f"[yellow]onnxruntime left out: {error}[/]")

@@ -22,7 +22,7 @@ from xkd_ros.nets.student import Student
 from xkd_ros.pipeline.run_folder import stage_key
 from xkd_ros.pipeline.studies.workshop import Workshop
 from xkd_ros.runtime.segmenter import Segmenter
-from xkd_ros.runtime.torch_backend import TorchBackend
+from xkd_ros.runtime.torch_backend import run_in_memory
 
 SURE = 0.8
 """Confidence of the pseudo-labels that probabilities are calibrated on."""
@@ -80,7 +80,7 @@ class Trial:
             labels=self._workshop.class_map.label_set,
             network=student.network,
         )
-        return Segmenter(card, TorchBackend(student, card, threads))
+        return Segmenter(card, run_in_memory(student, card, threads))
 
     def temperature(self, segmenter: Segmenter, frames: FrameStore, labels: LabelStore) -> float:
         """Calibrate on buildings that were kept from training, on labels of the teacher that are likely to be right."""

@@ -1,0 +1,116 @@
+"""The student as loops compiled on this machine: the fastest way on a CPU, without torch."""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+
+import numpy as np
+
+from xkd_ros.core.card import WEIGHTS_NAME, ModelCard, model_file
+from xkd_ros.core.errors import ModelError, require
+from xkd_ros.core.types import NetInput
+from xkd_ros.kernels.folding import FoldedBlock, fold
+from xkd_ros.points.cell_table import make_cell_tables
+
+_LOG = logging.getLogger(__name__)
+_WORTH_A_LINE_S = 2.0
+_INSTALL = "pip install numba safetensors"
+
+
+class NumbaBackend:
+    """Runs student.safetensors."""
+
+    name = "numba"
+
+    def __init__(self, state: dict[str, np.ndarray], card: ModelCard, threads: int | None = None) -> None:
+        """Fold the weights and lay them out for the kernels, which the first scan on a machine compiles for some seconds.
+
+        Args:
+            state: Weights by the names of `Student.state_dict`; copied.
+            card: Their card.
+            threads: CPU threads; None takes one per core.
+        Raises:
+            MissingPackageError: numba is not installed.
+            ModelError: weights of another network than the card's.
+        """
+        require("numba", "the numba backend", _INSTALL)
+        from xkd_ros.kernels.compiler import rows_per_block
+
+        try:
+            weights = fold(state, card.network)
+        except (KeyError, ValueError) as error:
+            raise ModelError(f"the weights do not fit the card's network ({error}); copy or export the model again") from error
+        first = (weights.neighbour1.T, weights.neighbour1_bias, weights.neighbour2.T)
+        self._embedding = tuple(map(_row_major, (*first, weights.point.T, weights.point_bias, weights.merge.T)))
+        self._blocks = tuple(_stacked(weights.blocks, name) for name in FoldedBlock.__dataclass_fields__)
+        self._head = (_row_major(weights.head.T), _row_major(weights.head_bias))
+        self._kind = (weights.layer_norm, weights.activation != "gelu", np.float32(weights.norm_eps))
+        self._rows = rows_per_block(len(weights.merge))
+        self._threads = threads
+        self._compile(card)
+
+    @classmethod
+    def load(cls, folder: str | Path, card: ModelCard, threads: int | None = None) -> NumbaBackend:
+        """Load the weights of a model folder.
+
+        Raises:
+            MissingPackageError: numba or safetensors is not installed.
+            ModelError: damaged, or not the file the card was written for.
+        """
+        safetensors = require("safetensors.numpy", "the numba backend", _INSTALL)
+        path = model_file(folder, card, WEIGHTS_NAME)
+        try:
+            state = safetensors.load(path.read_bytes())
+        except Exception as error:  # its errors and numpy's share no base class
+            raise ModelError(f"{path} is not a readable safetensors file ({error}); copy or export the model again") from error
+        return cls(state, card, threads)
+
+    def infer(self, net_input: NetInput) -> np.ndarray:
+        """Return (N, C) float32 logits."""
+        from xkd_ros.kernels.compiler import ONE_CALLER, use_threads
+        from xkd_ros.kernels.forward import forward
+
+        if not len(net_input):
+            return np.empty((0, len(self._head[1])), np.float32)
+        planes = _planes(net_input)
+        with ONE_CALLER:
+            use_threads(self._threads)
+            return forward(
+                net_input.features, net_input.neighbours, planes, self._embedding, self._blocks, self._head, *self._kind, self._rows
+            )
+
+    def _compile(self, card: ModelCard) -> None:
+        """Run one point through, so that no scan has to wait for the compiler."""
+        begun = time.perf_counter()
+        index = np.zeros((3, 1), np.int64)
+        near = np.zeros((1, card.geometry.neighbours), np.int64)
+        self.infer(NetInput(np.zeros((1, 5), np.float32), index, ((1, 1),) * 3, near, index[0], index[0], np.eye(3)))
+        seconds = time.perf_counter() - begun
+        if seconds > _WORTH_A_LINE_S:
+            _LOG.info("network compiled for this CPU in %.0f s; the next start finds it on disk", seconds)
+
+
+def _planes(net_input: NetInput) -> tuple:
+    """Build the tables that `kernels.forward` reads."""
+    tables = make_cell_tables(net_input)
+    groups = [table.points_by_cell for table in tables]
+    return (
+        np.stack([table.cell for table in tables]).astype(np.int32),
+        np.stack([order for order, _ in groups]).astype(np.int32),
+        tuple(np.append(starts, len(order)).astype(np.int32) for order, starts in groups),
+        tuple(table.inverse_count for table in tables),
+        tuple(table.reached for table in tables),
+        tuple(table.taps.astype(np.int32) for table in tables),
+    )
+
+
+def _stacked(blocks: tuple[FoldedBlock, ...], name: str) -> np.ndarray:
+    """One weight of all layers, matrices as (in, out)."""
+    parts = [getattr(block, name) for block in blocks]
+    return _row_major(np.stack([part.T if name in ("linear1", "linear2") else part for part in parts]))
+
+
+def _row_major(array: np.ndarray) -> np.ndarray:
+    return np.array(array, np.float32, order="C")
