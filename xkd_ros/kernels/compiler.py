@@ -14,11 +14,12 @@ from collections.abc import Callable
 from typing import Any
 
 import numba
-from numba.core import config
+
+_CONFIG: Any = numba.config
 
 # Built in everywhere, and its waiting threads sleep. It serves one caller at a time: `ONE_CALLER` sees to that.
 if "NUMBA_THREADING_LAYER" not in os.environ:
-    config.THREADING_LAYER = "workqueue"
+    _CONFIG.THREADING_LAYER = "workqueue"
 
 ONE_CALLER = threading.Lock()
 """Held while a parallel kernel runs."""
@@ -42,7 +43,7 @@ def parallel(function: Callable) -> Any:
 
 def use_threads(threads: int | None) -> None:
     """Set the threads of the parallel kernels that this thread calls; None takes one per core."""
-    most = config.NUMBA_NUM_THREADS
+    most = _CONFIG.NUMBA_NUM_THREADS
     numba.set_num_threads(max(1, min(threads or most, most)))
 
 
