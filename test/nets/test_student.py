@@ -12,8 +12,9 @@ from torch import nn
 from xkd_ros.core.card import NetworkConfig
 from xkd_ros.core.types import NetInput
 from xkd_ros.nets.batch import collate
+from xkd_ros.nets.layers import DropPath
 from xkd_ros.nets.student import Student, count_parameters, seeded_student
-from xkd_ros.nets.waffleiron import DropPath, WaffleIron
+from xkd_ros.nets.waffleiron import WaffleIron
 
 NORMS = ("layer", "batch")
 
@@ -111,8 +112,11 @@ def test_gradients_reach_every_weight(make_scan, make_student) -> None:
 def test_drop_path_drops_whole_scans_and_keeps_the_mean() -> None:
     torch.manual_seed(0)
     drop, scan = DropPath(0.25).train(), torch.arange(4000).repeat_interleave(2)
-    out = drop(torch.ones(8000, 3), scan, 4000)
-    assert torch.equal(out[::2], out[1::2])
+    tokens = torch.ones(8000, 3)
+    out = drop.factors(scan, 4000, tokens)
+    assert out is not None and torch.equal(out[::2], out[1::2])
     assert out.unique().tolist() == pytest.approx([0.0, 1 / 0.75])
     assert out.mean().item() == pytest.approx(1.0, abs=0.05)
-    assert torch.equal(drop.eval()(out, scan, 4000), out)
+    one = drop.factors(None, 1, tokens)
+    assert one is not None and one.shape == (8000,) and len(one.unique()) == 1
+    assert drop.eval().factors(scan, 4000, tokens) is None

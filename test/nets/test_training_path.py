@@ -10,8 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from xkd_ros.nets import neighbour_max as module
+from xkd_ros.nets.embedding import Embedding
+from xkd_ros.nets.mixing import SpatialMix
 from xkd_ros.nets.neighbour_max import neighbour_max
-from xkd_ros.nets.waffleiron import Embedding, SpatialMix, make_planes
+from xkd_ros.nets.planes import make_planes
 
 
 def plain_embedding(layers: Embedding, features: Tensor, neighbours: Tensor, real: Tensor | None) -> Tensor:

@@ -13,8 +13,10 @@ from torch import Tensor, nn
 
 from xkd_ros.core.card import NetworkConfig
 from xkd_ros.nets.batch import Batch
+from xkd_ros.nets.layers import MaskedBatchNorm
+from xkd_ros.nets.planes import make_planes
 from xkd_ros.nets.student import Student
-from xkd_ros.nets.waffleiron import MaskedBatchNorm, WaffleIron, make_planes
+from xkd_ros.nets.waffleiron import WaffleIron
 
 Shapes = tuple[tuple[int, int, int], ...]
 

@@ -12,8 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from xkd_ros.nets.compiled import largest_answer, runs_compiled
+
 _BLOCK_BYTES = {"cpu": 1 << 20, "cuda": 1 << 28}
 """Size of one (n, K, C) intermediate: a core's cache, or enough to fill a GPU."""
+_MOST_NEIGHBOURS = 255
+"""Of the compiled kernel, which counts them in a byte."""
 
 
 def neighbour_max(there: Tensor, here: Tensor, neighbours: Tensor, weight: Tensor) -> Tensor:
@@ -27,6 +31,8 @@ def neighbour_max(there: Tensor, here: Tensor, neighbours: Tensor, weight: Tenso
     Returns:
         (T, D), in the autocast type where autocast is on.
     """
+    if runs_compiled(there) and neighbours.shape[1] <= _MOST_NEIGHBOURS:
+        return largest_answer(there, here, neighbours, weight)
     device = there.device.type
     kind = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else there.dtype
     with torch.autocast(device, enabled=False):

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from xkd_ros.core.card import NetworkConfig
 from xkd_ros.nets.batch import Batch
-from xkd_ros.nets.waffleiron import WaffleIron, make_planes
+from xkd_ros.nets.planes import make_planes
+from xkd_ros.nets.waffleiron import WaffleIron
 
 
 class Student(nn.Module):

@@ -1,0 +1,75 @@
+"""The compiled kernels learn what the plain layers learn: same outputs, same gradients."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+pytest.importorskip("numba")
+
+from xkd_ros.nets import compiled, mixing, neighbour_max
+from xkd_ros.nets.batch import collate
+from xkd_ros.nets.student import Student
+
+
+def step(student: Student, batch, monkeypatch: pytest.MonkeyPatch, fast: bool) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """Logits and gradients of one training step."""
+    calls = []
+    for module in (mixing, neighbour_max):
+        monkeypatch.setattr(module, "runs_compiled", lambda x: calls.append(x) is None and fast and compiled.runs_compiled(x))
+    student.train().zero_grad()
+    torch.manual_seed(3)
+    logits = student.on(batch)
+    weight = torch.randn(logits.shape, generator=torch.Generator().manual_seed(1))
+    (logits * weight).sum().backward()
+    assert calls
+    return logits.detach(), {name: value.grad.clone() for name, value in student.named_parameters() if value.grad is not None}
+
+
+@pytest.mark.parametrize(("activation", "width", "drop_path"), [("relu", 16, 0.0), ("gelu", 20, 0.3), ("relu", 160, 0.3)])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_outputs_and_gradients_are_the_same(make_scan, monkeypatch, activation: str, width: int, drop_path: float, threads: int) -> None:
+    from xkd_ros.core.card import NetworkConfig
+    from xkd_ros.nets.student import seeded_student
+
+    network = NetworkConfig(depth=7, width=width, classes=5, activation=activation)
+    batch = collate([make_scan(0, 700), make_scan(1, 90), make_scan(2, 300)])
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        results = [step(seeded_student(network, 0, drop_path), batch, monkeypatch, fast) for fast in (False, True)]
+    finally:
+        torch.set_num_threads(before)
+    (plain, gradients), (fast, found) = results
+    assert torch.allclose(fast, plain, atol=1e-4 * plain.abs().max().item())
+    assert found.keys() == gradients.keys()
+    largest = max(value.abs().max().item() for value in gradients.values())
+    for name, value in gradients.items():
+        # difference_norm.bias has none but rounding.
+        scale = max(value.abs().max().item(), 1e-3 * largest)
+        assert torch.allclose(found[name], value, atol=2e-3 * scale), name
+
+
+def test_gradients_reach_the_tokens(make_scan, monkeypatch) -> None:
+    """Against finite differences, where rounding allows: the largest of many slopes in a smooth network."""
+    torch.manual_seed(0)
+    channel = mixing.ChannelMix(12, "layer", "gelu", 0.0).train()
+    tokens = torch.randn(40, 12, requires_grad=True)
+    direction = torch.randn(40, 12)
+    channel(tokens, None, None, 1).square().sum().backward()
+    assert tokens.grad is not None
+    slope = (tokens.grad * direction).sum().item()
+    with torch.no_grad():
+        ahead, behind = (channel(tokens + move * direction, None, None, 1).double().square().sum().item() for move in (1e-2, -1e-2))
+    assert slope == pytest.approx((ahead - behind) / 2e-2, rel=2e-2)
+
+
+def test_where_kernels_do_not_run() -> None:
+    x = torch.zeros(3, 4)
+    assert compiled.runs_compiled(x)
+    assert not compiled.runs_compiled(x.double())
+    with torch.no_grad():
+        assert not compiled.runs_compiled(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert not compiled.runs_compiled(x)
+    assert not compiled.runs_compiled(torch.empty(3, 4, device="meta"))
