@@ -53,7 +53,7 @@ class StageConfig(BaseModel):
     average_decay: float = Field(0.999, ge=0, lt=1)
     drop_path: float = Field(0.0, ge=0, lt=1)
     gradient_checkpointing: bool = Field(False, description="a third more time for a small part of the memory")
-    precision: Precision = Field("auto", description="auto: bf16-mixed where the device multiplies bfloat16 in hardware, else 32-true")
+    precision: Precision = Field("auto", description="auto: bf16-mixed on GPUs that have it, else 32-true")
     balance_steps: int = Field(1, ge=1, description="steps whose scans are dealt out evenly by points; 8 keeps processes from waiting")
     save_every: int = Field(100, ge=1)
     evaluate_every: int = Field(1000, ge=1)

@@ -31,7 +31,7 @@ class EngineConfig(BaseModel):
     beta2: float = Field(0.99, gt=0, lt=1, description="memory of AdamW's second moment; torch's default is 0.999")
     clip_norm: float | None = Field(1.0, gt=0, description="largest gradient norm; None clips nothing")
     average_decay: float = Field(0.999, ge=0, lt=1, description="of the moving average of the weights; 0 returns the last weights")
-    precision: Precision = Field("auto", description="auto: bf16-mixed where the device multiplies bfloat16 in hardware, else 32-true")
+    precision: Precision = Field("auto", description="auto: bf16-mixed on GPUs that have it, else 32-true")
     save_every: int = Field(100, ge=1)
     evaluate_every: int = Field(1000, ge=1)
     workers: int = Field(0, ge=0, description="data loading processes per training process")
