@@ -23,6 +23,8 @@ if "NUMBA_THREADING_LAYER" not in os.environ:
 
 ONE_CALLER = threading.Lock()
 """Held while a parallel kernel runs."""
+# A process that is forked while another thread holds it would wait for ever.
+os.register_at_fork(after_in_child=ONE_CALLER._at_fork_reinit)  # type: ignore[attr-defined]
 
 # Sums may be reordered and multiplied-and-added in one step; NaN and infinity keep their meaning.
 _FAST = {"reassoc", "contract", "arcp", "nsz"}

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from xkd_ros.kernels.compiler import ONE_CALLER, use_threads
+from xkd_ros.kernels.heading import peakedness
 from xkd_ros.points.voxels import voxel_sample
 
 VOXEL_M = 0.2  # one vote per voxel, so that near points do not outvote far walls
@@ -27,25 +29,21 @@ def estimate_heading(points_m: np.ndarray) -> float:
         Radians in [-pi/4, pi/4): rotate the points by it about z and the dominant walls run along x and y (which of the two
         directions is x stays open); 0 when there is nothing to go by.
     """
-    near = points_m[np.abs(points_m[:, :2]).max(axis=1) < REACH_M]
+    near = points_m[(np.abs(points_m[:, 0]) < REACH_M) & (np.abs(points_m[:, 1]) < REACH_M)]
     if len(near) < 50:
         return 0.0
     xy = near[voxel_sample(near, VOXEL_M), :2].astype(np.float64)
     if len(xy) > LARGEST_VOTES:
         xy = xy[:: -(-len(xy) // LARGEST_VOTES)]
     coarse = np.radians(np.arange(-45.0, 45.0, COARSE_DEG))
-    best = coarse[np.argmax([_peakedness(xy, angle) for angle in coarse])]
+    best = coarse[np.argmax(_peakedness(xy, coarse))]
     fine = best + np.radians(np.arange(-COARSE_DEG, COARSE_DEG + FINE_DEG / 2, FINE_DEG))
-    angle = fine[np.argmax([_peakedness(xy, angle) for angle in fine])]
+    angle = fine[np.argmax(_peakedness(xy, fine))]
     return float((angle + np.pi / 4) % (np.pi / 2) - np.pi / 4)
 
 
-def _peakedness(xy: np.ndarray, angle_rad: float) -> float:
-    """Sum of squared counts of 0.1 m bins along both turned axes."""
-    cosine, sine = np.cos(angle_rad), np.sin(angle_rad)
-    total = 0.0
-    for along in (cosine * xy[:, 0] - sine * xy[:, 1], sine * xy[:, 0] + cosine * xy[:, 1]):
-        counts = np.bincount(((along + 2 * REACH_M) / BIN_M).astype(np.int64)).astype(np.float64)
-        # Neighbouring bins count too: a wall with 2 cm of noise falls into two bins at any angle.
-        total += float(counts @ counts + counts[1:] @ counts[:-1])
-    return total
+def _peakedness(xy: np.ndarray, angles_rad: np.ndarray) -> np.ndarray:
+    """How peaked the counts of 0.1 m bins along both axes are after turning by each angle."""
+    with ONE_CALLER:
+        use_threads(1)
+        return peakedness(np.ascontiguousarray(xy), angles_rad, 2 * REACH_M, BIN_M)
