@@ -84,12 +84,13 @@ class NumbaBackend:
     def _compile(self, card: ModelCard) -> None:
         """Run one point through, so that no scan has to wait for the compiler."""
         begun = time.perf_counter()
+        _LOG.info("loading the compiled network; the first time on a machine it is compiled, which takes half a minute")
         index = np.zeros((3, 1), np.int64)
         near = np.zeros((1, card.geometry.neighbours), np.int64)
         self.infer(NetInput(np.zeros((1, 5), np.float32), index, ((1, 1),) * 3, near, index[0], index[0], np.eye(3)))
         seconds = time.perf_counter() - begun
         if seconds > _WORTH_A_LINE_S:
-            _LOG.info("network compiled for this CPU in %.0f s; the next start finds it on disk", seconds)
+            _LOG.info("network ready after %.0f s; the next start finds it on disk", seconds)
 
 
 def _planes(net_input: NetInput) -> tuple:

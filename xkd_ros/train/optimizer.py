@@ -39,7 +39,7 @@ def split_by_shape(parameters: Iterable[nn.Parameter], decay_vectors: bool, scal
 def make_optimizer(groups: Sequence[ParameterGroup], config: EngineConfig) -> torch.optim.Optimizer:
     """Build AdamW over the groups."""
     settings = [{"params": list(group.parameters), "weight_decay": config.weight_decay * group.decayed} for group in groups]
-    return torch.optim.AdamW(settings, lr=config.lr, betas=(0.9, config.beta2))
+    return torch.optim.AdamW(settings, lr=config.lr, betas=(0.9, config.beta2), fused=True)
 
 
 def set_rates(optimizer: torch.optim.Optimizer, groups: Sequence[ParameterGroup], rate: float) -> None:
