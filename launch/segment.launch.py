@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 import yaml
-from ament_index_python.packages import get_package_share_directory
+from ament_index_python.packages import PackageNotFoundError, get_package_prefix, get_package_share_directory
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
 from launch.substitutions import LaunchConfiguration
@@ -100,6 +100,11 @@ def _synchronizer(given: dict[str, str]) -> Node:
 
 
 def _rviz(given: dict[str, str]) -> Node:
+    # Looked for before anything starts: launch notices only when it comes to RViz, ends, and leaves the segmenter running.
+    try:
+        get_package_prefix("rviz2")
+    except PackageNotFoundError:
+        raise RuntimeError("rviz2 is not installed: sudo apt install ros-jazzy-rviz2, or give rviz:=false") from None
     frame = ["-f", given["fixed_frame"]] if given["fixed_frame"] else []
     return Node(
         package="rviz2",

@@ -58,7 +58,8 @@ def import_all(rooms, leave_out=()):
 def run_where(allowed: str, script: str, *arguments: str) -> Any:
     """Run a script in a fresh interpreter that has only the allowed packages; returns what its last line says as JSON."""
     source = PREAMBLE.format(allowed=allowed) + textwrap.dedent(script)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "ROS_DOMAIN_ID": str(60 + os.getpid() % 30)}
+    python_path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))  # where a sourced ROS 2 is
+    environment = {**os.environ, "PYTHONPATH": python_path, "ROS_DOMAIN_ID": str(60 + os.getpid() % 30)}
     command = [sys.executable, "-c", source, *arguments]
     result = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment, check=False)
     assert result.returncode == 0, f"{result.stdout[-1000:]}\n{result.stderr[-3000:]}"

@@ -111,7 +111,7 @@ class Graph:
         return {
             **os.environ,
             "ROS_DOMAIN_ID": str(self.domain),
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),  # where a sourced ROS 2 is
             "PYTHONUNBUFFERED": "1",
             "FASTRTPS_DEFAULT_PROFILES_FILE": str(profile),
         }

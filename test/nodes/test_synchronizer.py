@@ -193,15 +193,25 @@ def test_wrong_set_ups_are_refused(graph, tmp_path):
         graph.make(SynchronizerNode, images="/a", record=str(tmp_path))
 
 
-def test_policies_of_message_filters(graph):
+@pytest.mark.parametrize(("policy", "offset_ns", "pairs"), [("exact", 0, 3), ("exact", 20_000_000, 0), ("approximate", 20_000_000, 3)])
+def test_policies_of_message_filters(graph, policy, offset_ns, pairs):
     if importlib.util.find_spec("message_filters") is None:
         with pytest.raises(MissingPackageError, match="apt install ros-jazzy-message-filters"):
             graph.make(SynchronizerNode, images="/cam/compressed", policy="approximate")
         return
-    graph.make(SynchronizerNode, images="/cam/compressed", policy="exact", input_reliability="reliable")
+    node = graph.make(SynchronizerNode, images="/cam/compressed", policy=policy, input_reliability="reliable")
     clouds = graph.listen(PointCloud2, "/synced/points")
-    points, camera = graph.publisher(PointCloud2, "/points"), graph.publisher(CompressedImage, "/cam/compressed")
+    statistics = graph.listen(String, "/synchronizer/statistics")
+    points, camera = graph.publisher(PointCloud2, "/points"), graph.publisher(CompressedImage, "/cam/compressed", subscribers=2)
+    graph.spin_until(lambda: points.get_subscription_count() > 0 and node._matcher is not None, "the matcher")
+    graph.spin_until(lambda: bool(statistics), "a report to compare with")
     for number in range(1, 4):
         points.publish(make_stamped(PointCloud2, number * SECOND))
-        camera.publish(make_stamped(CompressedImage, number * SECOND))
-    graph.spin_until(lambda: len(clouds) == 3, "three exact pairs")
+        camera.publish(make_stamped(CompressedImage, number * SECOND + offset_ns))
+    if pairs:
+        graph.spin_until(lambda: len(clouds) == 3, "three pairs")
+        assert node.statistics.dt_ms(50) == pytest.approx(offset_ns * 1e-6)
+    graph.spin_until(lambda: node.statistics.images == [3] and node.statistics.scans == 3, "the counts")
+    if not pairs:
+        graph.spin_until(lambda: bool(statistics) and "0 pairs of 3 scans: image stamps are" in statistics[-1].data, "the reason")
+    assert len(clouds) == pairs

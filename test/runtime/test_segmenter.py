@@ -152,7 +152,11 @@ np.save(sys.argv[2], labels)
 
 def test_cpu_backends_need_no_torch(exported: Path, tmp_path: Path, room) -> None:
     target = tmp_path / "labels.npy"
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
+        "OMP_NUM_THREADS": "1",
+    }
     done = subprocess.run(
         [sys.executable, "-c", NO_TORCH, str(exported), str(target)], env=environment, capture_output=True, text=True, timeout=120
     )

@@ -114,7 +114,9 @@ def nearest_to_one(points_m: np.ndarray, count: int, rng: np.random.Generator) -
 
 
 def limit_points(points_m: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Choose `count` points: a spatial crop, or as often a random thinning of the whole scan."""
+    """Choose `count` points, where there are more: a spatial crop, or as often a random thinning of the whole scan."""
+    if len(points_m) <= count:
+        return np.arange(len(points_m))
     if rng.random() < 0.5:
         return rng.permutation(len(points_m))[:count]
     return nearest_to_one(points_m, count, rng)

@@ -7,6 +7,7 @@ Next: pairs or labels are looked up by those, in `frame_samples` and `labelled_f
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Literal, Protocol
 
 import numpy as np
@@ -140,11 +141,8 @@ class StudentInput:
             # `augment` returns 0 to 1; statistics of the rig are in the sensor's own unit.
             dimmed = dimmed * np.float32(np.percentile(intensity, _TOP_PERCENT))
         order = None if preferred is None else np.argsort(~preferred[kept], kind="stable")
-        item = preprocess(points, dimmed, order=order, undo=False)
-        if len(item) > self._config.max_points:
-            chosen = item.kept[limit_points(points[item.kept], self._config.max_points, rng)]
-            item = preprocess(points[chosen], None if dimmed is None else dimmed[chosen], undo=False)
-            kept = kept[chosen]
+        limit = partial(limit_points, count=self._config.max_points, rng=rng)
+        item = preprocess(points, dimmed, order=order, undo=False, limit=limit)
         return item, kept[item.kept]
 
     def _preprocessor(self, rig: str) -> Preprocessor:

@@ -141,6 +141,9 @@ class LabellingStream:
             self._node.get_logger().warning(f"cloud rejected: {error}", throttle_duration_sec=_LOG_EVERY_S)
             return
         except Exception as error:
+            if not self._node.context.ok():  # SIGINT came while this cloud was in work: no topic is left to publish on
+                self.statistics.count("skipped")
+                return
             sentence = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
             self.statistics.fail("failed", sentence)
             self._node.get_logger().error(f"cloud not labelled: {sentence}", throttle_duration_sec=_LOG_EVERY_S)

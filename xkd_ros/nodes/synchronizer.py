@@ -16,6 +16,7 @@ from xkd_ros.core.errors import XkdError, require
 from xkd_ros.core.rig import load_rig
 from xkd_ros.core.types import Scan
 from xkd_ros.msgs.cloud import decode_cloud
+from xkd_ros.msgs.header import stamp_ns
 from xkd_ros.nodes.callbacks import every, guarded
 from xkd_ros.nodes.camera_stream import CameraStream, list_sources
 from xkd_ros.nodes.colouring import colour_scan, make_coloured_cloud
@@ -75,6 +76,7 @@ class SynchronizerNode(Node):
         self._points_topic = self.resolve_topic_name("points")
         self._report = PairReport(self)
         self._matcher: Any = None
+        self._newest_image_ns: dict[int, int] = {}  # per camera; only for the policies of message_filters, which count nothing
         if self._filters is None:
             self.create_subscription(
                 PointCloud2,
@@ -119,8 +121,13 @@ class SynchronizerNode(Node):
     def _image_callback(self, number: int) -> Any:
         def on_image(raw: bytes) -> None:
             stamp = header_stamp_ns(self._cameras[number].image_type, raw)
-            if stamp is not None and self._filters is None:
+            if stamp is None:
+                return
+            if self._filters is None:
                 self._emit_all(self._pairer.push_image(stamp, raw, number))
+            else:
+                self.statistics.images[number] += 1
+                self._newest_image_ns[number] = stamp
 
         return on_image
 
@@ -140,11 +147,13 @@ class SynchronizerNode(Node):
         inputs = [self._filters.Subscriber(self, kind, topic, qos_profile=self._qos_in) for kind, topic in kinds]
         statistics = self._pairer.statistics
 
-        def count_scan(_: Any) -> None:
+        def count_scan(cloud: Any) -> None:
             statistics.scans += 1
+            statistics.nearest_ns.extend(newest - stamp_ns(cloud) for newest in self._newest_image_ns.values())
 
         def on_match(*messages: Any) -> None:
             statistics.pairs += 1
+            statistics.offsets_ns.extend(stamp_ns(image) - stamp_ns(messages[0]) for image in messages[1:])
             scan, *images = (serialize_message(message) for message in messages)
             self._emit(scan, images)
 

@@ -50,7 +50,8 @@ class PairingStatistics:
             return ""
         middle = float(np.median(self.nearest_ns)) * 1e-9 if self.nearest_ns else 0.0
         # Live scans whose camera is far behind end at the deadline; the clocks are the reason all the same.
-        if not self.pairs and self.nearest_ns and (self.unmatched_scans["too far"] or abs(middle) >= 1):
+        # The policies of message_filters give no reasons at all.
+        if not self.pairs and self.nearest_ns and (not self.unmatched_scans or self.unmatched_scans["too far"] or abs(middle) >= 1):
             where = "behind" if middle < 0 else "ahead of"
             how = f"{abs(middle):.3g} s" if abs(middle) >= 1 else f"{abs(middle) * 1e3:.3g} ms"
             cause = "synchronise the clocks" if abs(middle) >= 1 else "raise the |dt| limit or synchronise the clocks"
