@@ -87,7 +87,7 @@ def test_threads_do_not_change_the_result() -> None:
 
 
 def test_several_callers_wait_for_each_other() -> None:
-    """The compiler's thread pool serves one caller; two at a time end the process."""
+    """Parts of two scans that waited for each other would wait for ever."""
     card = make_card()
     backends = [NumbaBackend(make_student(card, seed).arrays(), card, threads=2) for seed in (0, 1)]
     scan = make_scan(card, 5, 1500)

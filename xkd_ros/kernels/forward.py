@@ -9,16 +9,16 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import prange
 
-from xkd_ros.kernels.compiler import parallel, serial
+from xkd_ros.kernels.compiler import compiled
+from xkd_ros.kernels.team import meet, take
 
 _CELLS = 32
 """Cells that a thread takes at once."""
 _ROOT_HALF = np.float32(math.sqrt(0.5))
 
 
-@serial
+@compiled
 def _activate(x, rows, relu):
     """Apply relu or gelu to the first rows of x in place."""
     for p in range(rows):
@@ -30,7 +30,7 @@ def _activate(x, rows, relu):
                 x[p, c] = np.float32(0.5) * x[p, c] * (np.float32(1) + np.float32(math.erf(x[p, c] * _ROOT_HALF)))
 
 
-@serial
+@compiled
 def _embed(start, stop, features, there, neighbours, bias1, weight2, point, point_bias, merge, rows, tokens):
     """Embed points start to stop."""
     near, channels = neighbours.shape[1], tokens.shape[1]
@@ -60,7 +60,7 @@ def _embed(start, stop, features, there, neighbours, bias1, weight2, point, poin
             tokens[p, c] += own[p - start, c] + point_bias[c]
 
 
-@serial
+@compiled
 def _flatten(start, stop, tokens, points, starts, share, scale, shift, layer_norm, eps, cells):
     """Write into each occupied cell the mean of its normalised tokens, scaled and shifted."""
     channels = tokens.shape[1]
@@ -87,7 +87,7 @@ def _flatten(start, stop, tokens, points, starts, share, scale, shift, layer_nor
             cells[e, c] = cells[e, c] * share[e] * scale[c] + shift[c]
 
 
-@serial
+@compiled
 def _convolve(start, stop, taps, source, kernel, bias, out):
     """Depthwise 3x3 convolution of listed cells; the last row of `source` is zero and stands for what is outside."""
     for d in range(start, stop):
@@ -99,14 +99,14 @@ def _convolve(start, stop, taps, source, kernel, bias, out):
                 out[d, c] += source[j, c] * kernel[t, c]
 
 
-@serial
+@compiled
 def _spread(start, stop, reached, cells, kernel, bias, relu, halo):
     """First convolution: from occupied to halo cells, and the activation."""
     _convolve(start, stop, reached, cells, kernel, bias, halo)
     _activate(halo[start:stop], stop - start, relu)
 
 
-@serial
+@compiled
 def _channels(start, stop, tokens, cell, mixed, weight1, bias1, weight2, bias2, layer_norm, relu, eps):
     """Inflate, then the two linear layers, for points start to stop, in place."""
     channels, rows = tokens.shape[1], stop - start
@@ -138,7 +138,7 @@ def _channels(start, stop, tokens, cell, mixed, weight1, bias1, weight2, bias2, 
             tokens[p, c] += x[p - start, c] + bias2[c]
 
 
-@serial
+@compiled
 def _head(start, stop, tokens, weight, bias, logits):
     np.dot(tokens[start:stop], weight, logits[start:stop])
     for p in range(start, stop):
@@ -146,11 +146,15 @@ def _head(start, stop, tokens, weight, bias, logits):
             logits[p, c] += bias[c]
 
 
-@parallel
-def forward(features, neighbours, planes, embedding, blocks, head, layer_norm, relu, eps, rows):
+@compiled
+def forward(
+    part, parts, gate, counters, features, neighbours, planes, embedding, blocks, head, layer_norm, relu, eps, rows, memory, logits
+):
     """Compute logits.
 
     Args:
+        part, parts, gate: From `team.run`.
+        counters: (2 + 4 L + 1,) int64 zeros.
         features: (N, F) float32.
         neighbours: (N, K) int64.
         planes: cell (3, N), points (3, N), and of each plane starts (E + 1), share (E), reached (D, 9), taps (E, 9), int32; see
@@ -161,50 +165,70 @@ def forward(features, neighbours, planes, embedding, blocks, head, layer_norm, r
         layer_norm, relu: Kind of the blocks.
         eps: Of the layer norm.
         rows: Points per block.
-    Returns:
-        (N, classes) float32.
+        memory: Two (N, C) float32, and one row more than the most occupied and the most halo cells of a plane.
+        logits: (N, classes) float32 to fill.
     """
     cell, points, starts, share, reached, taps = planes
     neighbour1, neighbour1_bias, neighbour2, point, point_bias, merge = embedding
     scale, shift, conv1, conv1_bias, conv2, conv2_bias, linear1, linear1_bias, linear2, linear2_bias = blocks
-    weight, bias = head
-    count, channels = len(features), len(merge)
-    chunks = (count + rows - 1) // rows
-    tokens = np.empty((count, channels), np.float32)
-    there = np.empty((count, channels), np.float32)
-    for i in prange(chunks):
+    tokens, there, cells, halo = memory
+    count = len(features)
+    chunks, step = (count + rows - 1) // rows, 0
+    # Threads take piece after piece: one that has to share its core does less, and nobody waits long for it.
+    i = take(counters, step)
+    while i < chunks:
         low, high = i * rows, min(count, i * rows + rows)
         np.dot(features[low:high], neighbour1, there[low:high])
-    for i in prange(chunks):
+        i = take(counters, step)
+    meet(gate, parts)
+    step += 1
+    i = take(counters, step)
+    while i < chunks:
         low, high = i * rows, min(count, i * rows + rows)
         _embed(low, high, features, there, neighbours, neighbour1_bias, neighbour2, point, point_bias, merge, rows, tokens)
-    occupied = max(len(taps[0]), len(taps[1]), len(taps[2]))
-    wide = max(len(reached[0]), len(reached[1]), len(reached[2]))
-    cells_memory = np.empty((occupied + 1, channels), np.float32)
-    halo_memory = np.empty((wide + 1, channels), np.float32)
+        i = take(counters, step)
+    meet(gate, parts)
     for layer in range(len(scale)):
         plane = layer % 3
-        begin, part, near, taken, own = starts[plane], share[plane], reached[plane], taps[plane], cell[plane]
-        order, few, many = points[plane], len(taken), len(near)
-        cells, halo = cells_memory[: few + 1], halo_memory[: many + 1]
-        cells[few] = np.float32(0)
-        halo[many] = np.float32(0)
-        for i in prange((few + _CELLS - 1) // _CELLS):
+        order, begin, part_of, near, taken, own = points[plane], starts[plane], share[plane], reached[plane], taps[plane], cell[plane]
+        few, many = len(taken), len(near)
+        step += 1
+        i = take(counters, step)
+        while i * _CELLS <= few:
             low, high = i * _CELLS, min(few, i * _CELLS + _CELLS)
-            _flatten(low, high, tokens, order, begin, part, scale[layer], shift[layer], layer_norm, eps, cells)
-        for i in prange((many + _CELLS - 1) // _CELLS):
+            _flatten(low, high, tokens, order, begin, part_of, scale[layer], shift[layer], layer_norm, eps, cells)
+            if high == few:
+                cells[few] = np.float32(0)
+            i = take(counters, step)
+        meet(gate, parts)
+        step += 1
+        i = take(counters, step)
+        while i * _CELLS <= many:
             low, high = i * _CELLS, min(many, i * _CELLS + _CELLS)
             _spread(low, high, near, cells, conv1[layer], conv1_bias[layer], relu, halo)
-        for i in prange((few + _CELLS - 1) // _CELLS):
+            if high == many:
+                halo[many] = np.float32(0)
+            i = take(counters, step)
+        meet(gate, parts)
+        step += 1
+        i = take(counters, step)
+        while i * _CELLS < few:
             low, high = i * _CELLS, min(few, i * _CELLS + _CELLS)
             _convolve(low, high, taken, halo, conv2[layer], conv2_bias[layer], cells)
-        for i in prange(chunks):
+            i = take(counters, step)
+        meet(gate, parts)
+        step += 1
+        i = take(counters, step)
+        while i < chunks:
             low, high = i * rows, min(count, i * rows + rows)
             _channels(
                 low, high, tokens, own, cells, linear1[layer], linear1_bias[layer], linear2[layer], linear2_bias[layer],
                 layer_norm, relu, eps,
             )  # fmt: skip
-    logits = np.empty((count, len(bias)), np.float32)
-    for i in prange(chunks):
-        _head(i * rows, min(count, i * rows + rows), tokens, weight, bias, logits)
-    return logits
+            i = take(counters, step)
+        meet(gate, parts)
+    step += 1
+    i = take(counters, step)
+    while i < chunks:
+        _head(i * rows, min(count, i * rows + rows), tokens, head[0], head[1], logits)
+        i = take(counters, step)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import prange
 
-from xkd_ros.kernels.compiler import parallel
+from xkd_ros.kernels.compiler import compiled
 
 
-@parallel
+@compiled
 def peakedness(xy, angles, reach, width):
     """Sum, for each angle, the squared counts of bins along both turned axes, and the products of neighbouring ones.
 
@@ -22,7 +21,7 @@ def peakedness(xy, angles, reach, width):
     """
     scores = np.empty(len(angles))
     bins = int(2 * reach / width) + 2
-    for a in prange(len(angles)):
+    for a in range(len(angles)):
         cosine, sine = np.cos(angles[a]), np.sin(angles[a])
         counts = np.zeros((2, bins), np.int64)
         for p in range(len(xy)):

@@ -1,6 +1,7 @@
 """Forward and backward of a block's two halves for training: what torch does in thirty passes over memory, in one or two.
 
-Shapes: T points of all scans, C channels, E occupied and D halo cells of a plane (`points.cell_table`), S parts that threads take.
+Shapes: T points of all scans, C channels, E occupied and D halo cells of a plane (`points.cell_table`), S parts: one per thread, each
+with sums of its own for the gradients of weights (zero at first).
 `keep` (T,) multiplies the residual: drop path's factor of each point's scan. Layer norm only; its affine part is folded into what
 follows (the first linear layer; scale and shift of the cells). Reference: the plain modules in `nets.waffleiron`.
 """
@@ -10,16 +11,16 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import prange
 
-from xkd_ros.kernels.compiler import parallel, serial
+from xkd_ros.kernels.compiler import compiled
+from xkd_ros.kernels.team import meet
 
 _ROOT_HALF = np.float32(math.sqrt(0.5))
 _DENSITY = np.float32(1 / math.sqrt(2 * math.pi))
 _HALF, _ONE = np.float32(0.5), np.float32(1)
 
 
-@serial
+@compiled
 def _standardise(start, stop, tokens, eps, x, factor):
     """Write (rows, C) standardised tokens and one over their deviation."""
     channels = tokens.shape[1]
@@ -37,7 +38,7 @@ def _standardise(start, stop, tokens, eps, x, factor):
             x[i, c] = (tokens[p, c] - mean) * factor[i]
 
 
-@serial
+@compiled
 def _activate(rows, before, relu, after):
     """Apply relu or gelu to the first rows."""
     for i in range(rows):
@@ -49,7 +50,7 @@ def _activate(rows, before, relu, after):
                 after[i, c] = _HALF * before[i, c] * (_ONE + np.float32(math.erf(before[i, c] * _ROOT_HALF)))
 
 
-@serial
+@compiled
 def _activate_back(rows, before, relu, gradient):
     """Multiply the gradient by the slope of relu or gelu, in place."""
     for i in range(rows):
@@ -62,7 +63,7 @@ def _activate_back(rows, before, relu, gradient):
                 gradient[i, c] *= slope
 
 
-@serial
+@compiled
 def _standardise_back(start, stop, x, factor, gradient, passed, out):
     """Write what comes back through standardising, and past it: out = passed + J · gradient."""
     channels = x.shape[1]
@@ -77,7 +78,7 @@ def _standardise_back(start, stop, x, factor, gradient, passed, out):
             out[p, c] = passed[p, c] + factor[i] * (gradient[i, c] - total - x[i, c] * along)
 
 
-@serial
+@compiled
 def _channels(start, stop, tokens, weight1, bias1, weight2, bias2, keep, relu, eps, out):
     channels, rows = tokens.shape[1], stop - start
     x, hidden = np.empty((rows, channels), np.float32), np.empty((rows, channels), np.float32)
@@ -93,26 +94,27 @@ def _channels(start, stop, tokens, weight1, bias1, weight2, bias2, keep, relu, e
             out[p, c] = tokens[p, c] + keep[p] * (x[p - start, c] + bias2[c])
 
 
-@parallel
-def channels_forward(tokens, weight1, bias1, weight2, bias2, keep, relu, eps, rows):
+@compiled
+def channels_forward(part, parts, gate, tokens, weight1, bias1, weight2, bias2, keep, relu, eps, rows, out):
     """Compute tokens + keep · (act(standardised · weight1 + bias1) · weight2 + bias2).
 
     Args:
+        part, parts, gate: From `team.run`.
         tokens: (T, C) float32.
         weight1, weight2: (C, C) as (in, out); bias1, bias2: (C,).
         keep: (T,).
         relu: False for gelu.
         eps: Of the layer norm.
         rows: Points per block.
+        out: (T, C) to fill.
     """
     count = len(tokens)
-    out = np.empty_like(tokens)
-    for i in prange((count + rows - 1) // rows):
+    blocks = (count + rows - 1) // rows
+    for i in range(part * blocks // parts, (part + 1) * blocks // parts):
         _channels(i * rows, min(count, i * rows + rows), tokens, weight1, bias1, weight2, bias2, keep, relu, eps, out)
-    return out
 
 
-@serial
+@compiled
 def _channels_back(start, stop, tokens, weight1, bias1, weight2, keep, relu, eps, gradient, out, weights1, biases1, weights2, biases2):
     channels, rows = tokens.shape[1], stop - start
     shape = (rows, channels)
@@ -139,31 +141,27 @@ def _channels_back(start, stop, tokens, weight1, bias1, weight2, keep, relu, eps
     _standardise_back(start, stop, x, factor, before, gradient, out)
 
 
-@parallel
-def channels_backward(tokens, weight1, bias1, weight2, keep, relu, eps, rows, parts, gradient):
+@compiled
+def channels_backward(part, parts, gate, tokens, weight1, bias1, weight2, keep, relu, eps, rows, gradient, out, sums):
     """Compute the gradients of `channels_forward`.
 
     Args:
-        parts: S, at least the number of threads; each sums its own gradients of the weights.
+        part to rows: As there.
         gradient: (T, C) of the output.
-    Returns:
-        Gradients of tokens (T, C), and by part of weight1 (S, C, C), bias1 (S, C), weight2, bias2.
+        out: (T, C) of the tokens, to fill.
+        sums: Of weight1 (S, C, C), bias1 (S, C), weight2 and bias2.
     """
-    count, channels = tokens.shape
-    out = np.empty_like(tokens)
-    weights1, weights2 = np.zeros((parts, channels, channels), np.float32), np.zeros((parts, channels, channels), np.float32)
-    biases1, biases2 = np.zeros((parts, channels), np.float32), np.zeros((parts, channels), np.float32)
+    weights1, biases1, weights2, biases2 = sums
+    count = len(tokens)
     blocks = (count + rows - 1) // rows
-    for s in prange(parts):
-        for i in range(s * blocks // parts, (s + 1) * blocks // parts):
-            _channels_back(
-                i * rows, min(count, i * rows + rows), tokens, weight1, bias1, weight2, keep, relu, eps, gradient, out,
-                weights1[s], biases1[s], weights2[s], biases2[s],
-            )  # fmt: skip
-    return out, weights1, biases1, weights2, biases2
+    for i in range(part * blocks // parts, (part + 1) * blocks // parts):
+        _channels_back(
+            i * rows, min(count, i * rows + rows), tokens, weight1, bias1, weight2, keep, relu, eps, gradient, out,
+            weights1[part], biases1[part], weights2[part], biases2[part],
+        )  # fmt: skip
 
 
-@serial
+@compiled
 def _flatten(start, stop, tokens, points, starts, share, eps, mean):
     """Write into each cell the mean of its standardised tokens."""
     channels = tokens.shape[1]
@@ -186,7 +184,7 @@ def _flatten(start, stop, tokens, points, starts, share, eps, mean):
             mean[e, c] *= share[e]
 
 
-@serial
+@compiled
 def _convolve(start, stop, taps, source, kernel, bias, out):
     """Depthwise 3x3 convolution of listed cells; the last row of `source` is zero and stands for what is outside."""
     for d in range(start, stop):
@@ -198,45 +196,44 @@ def _convolve(start, stop, taps, source, kernel, bias, out):
                 out[d, c] += source[j, c] * kernel[t, c]
 
 
-@parallel
-def space_forward(tokens, cell, points, starts, share, reached, taps, scale, shift, conv1, bias1, conv2, bias2, keep, relu, eps, parts):
+@compiled
+def space_forward(part, parts, gate, tokens, table, scale, shift, conv1, bias1, conv2, bias2, keep, relu, eps, mean, before, memory, out):
     """Compute tokens + keep · inflate(conv2(act(conv1(scale · flatten(standardised) + shift)))).
 
     Args:
+        part, parts, gate: From `team.run`.
         tokens: (T, C) float32.
-        cell (T,), points (T,), starts (E + 1), share (E), reached (D, 9), taps (E, 9): The plane's table.
+        table: cell (T,), points (T,), starts (E + 1), share (E), reached (D, 9), taps (E, 9) of the plane.
         scale, shift: (C,).
         conv1, conv2: (9, C), with bias1, bias2 (C,).
-        keep, relu, eps, parts: As for the channels.
-    Returns:
-        (T, C); and for the way back the means (E, C) and the halo before its activation (D, C).
+        keep, relu, eps: As for the channels.
+        mean, before: (E, C) and (D, C) to fill for the way back: means of cells, and the halo before its activation.
+        memory: (E + 1, C), (D + 1, C) and (E, C) of which the last rows of the first two are zero.
+        out: (T, C) to fill.
     """
+    cell, points, starts, share, reached, taps = table
+    cells, halo, mixed = memory
     count, channels = tokens.shape
     few, many = len(taps), len(reached)
-    mean, cells = np.empty((few, channels), np.float32), np.zeros((few + 1, channels), np.float32)
-    before, halo = np.empty((many, channels), np.float32), np.zeros((many + 1, channels), np.float32)
-    mixed, out = np.empty((few, channels), np.float32), np.empty_like(tokens)
-    for s in prange(parts):
-        low, high = s * few // parts, (s + 1) * few // parts
-        _flatten(low, high, tokens, points, starts, share, eps, mean)
-        for e in range(low, high):
-            for c in range(channels):
-                cells[e, c] = mean[e, c] * scale[c] + shift[c]
-    for s in prange(parts):
-        low, high = s * many // parts, (s + 1) * many // parts
-        _convolve(low, high, reached, cells, conv1, bias1, before)
-        _activate(high - low, before[low:high], relu, halo[low:high])
-    for s in prange(parts):
-        _convolve(s * few // parts, (s + 1) * few // parts, taps, halo, conv2, bias2, mixed)
-    for s in prange(parts):
-        for p in range(s * count // parts, (s + 1) * count // parts):
-            j = cell[p]
-            for c in range(channels):
-                out[p, c] = tokens[p, c] + keep[p] * mixed[j, c]
-    return out, mean, before
+    low, high = part * few // parts, (part + 1) * few // parts
+    _flatten(low, high, tokens, points, starts, share, eps, mean)
+    for e in range(low, high):
+        for c in range(channels):
+            cells[e, c] = mean[e, c] * scale[c] + shift[c]
+    meet(gate, parts)
+    first, last = part * many // parts, (part + 1) * many // parts
+    _convolve(first, last, reached, cells, conv1, bias1, before)
+    _activate(last - first, before[first:last], relu, halo[first:last])
+    meet(gate, parts)
+    _convolve(low, high, taps, halo, conv2, bias2, mixed)
+    meet(gate, parts)
+    for p in range(part * count // parts, (part + 1) * count // parts):
+        j = cell[p]
+        for c in range(channels):
+            out[p, c] = tokens[p, c] + keep[p] * mixed[j, c]
 
 
-@serial
+@compiled
 def _kernel_back(start, stop, taps, source, gradient, kernel, bias):
     """Add the gradients of a convolution's kernel (9, C) and bias (C,) over listed cells."""
     for d in range(start, stop):
@@ -248,7 +245,7 @@ def _kernel_back(start, stop, taps, source, gradient, kernel, bias):
                 kernel[t, c] += source[j, c] * gradient[d, c]
 
 
-@serial
+@compiled
 def _tokens_back(start, stop, tokens, cell, cells, scale, share, eps, gradient, out):
     """From cells back to points start to stop, through flatten and standardising."""
     channels, rows = tokens.shape[1], stop - start
@@ -262,51 +259,49 @@ def _tokens_back(start, stop, tokens, cell, cells, scale, share, eps, gradient, 
     _standardise_back(start, stop, x, factor, back, gradient, out)
 
 
-@parallel
+@compiled
 def space_backward(
-    tokens, cell, points, starts, share, reached, taps, scale, shift, conv1, conv2, keep, relu, eps, rows, parts, mean, before, gradient
+    part, parts, gate, tokens, table, scale, shift, conv1, conv2, keep, relu, eps, rows, mean, before, gradient, memory, out, sums
 ):
     """Compute the gradients of `space_forward`.
 
-    Returns:
-        Gradients of tokens (T, C), and by part of scale (S, C), shift, conv1 (S, 9, C), bias1 (S, C), conv2, bias2.
+    Args:
+        part to before: As there, and rows: points per block.
+        gradient: (T, C) of the output.
+        memory: (D + 1, C) twice, (E + 1, C) twice, (E, C): zeros.
+        out: (T, C) of the tokens, to fill.
+        sums: Of scale (S, C), shift, conv1 (S, 9, C), bias1 (S, C), conv2, bias2.
     """
+    cell, points, starts, share, reached, taps = table
+    halo, wide, cells, mixed, back = memory
+    scales, shifts, kernels1, biases1, kernels2, biases2 = sums
     count, channels = tokens.shape
     few, many = len(taps), len(reached)
     zero = np.zeros(channels, np.float32)
-    halo, cells = np.zeros((many + 1, channels), np.float32), np.zeros((few + 1, channels), np.float32)
-    mixed, wide, back = np.zeros((few + 1, channels), np.float32), np.zeros((many + 1, channels), np.float32), np.empty_like(mean)
-    scales, shifts = np.zeros((parts, channels), np.float32), np.zeros((parts, channels), np.float32)
-    kernels1, kernels2 = np.zeros((parts, 9, channels), np.float32), np.zeros((parts, 9, channels), np.float32)
-    biases1, biases2 = np.zeros((parts, channels), np.float32), np.zeros((parts, channels), np.float32)
     # The same taps lead back: what reaches a cell over one offset answers over the opposite one.
     turned1, turned2 = conv1[::-1].copy(), conv2[::-1].copy()
-    out = np.empty_like(tokens)
-    for s in prange(parts):
-        low, high = s * many // parts, (s + 1) * many // parts
-        _activate(high - low, before[low:high], relu, halo[low:high])
-        for e in range(s * few // parts, (s + 1) * few // parts):
+    low, high = part * few // parts, (part + 1) * few // parts
+    first, last = part * many // parts, (part + 1) * many // parts
+    _activate(last - first, before[first:last], relu, halo[first:last])
+    for e in range(low, high):
+        for c in range(channels):
+            cells[e, c] = mean[e, c] * scale[c] + shift[c]
+        for i in range(starts[e], starts[e + 1]):
+            p = points[i]
             for c in range(channels):
-                cells[e, c] = mean[e, c] * scale[c] + shift[c]
-            for i in range(starts[e], starts[e + 1]):
-                p = points[i]
-                for c in range(channels):
-                    mixed[e, c] += gradient[p, c] * keep[p]
-    for s in prange(parts):
-        _kernel_back(s * few // parts, (s + 1) * few // parts, taps, halo, mixed, kernels2[s], biases2[s])
-    for s in prange(parts):
-        low, high = s * many // parts, (s + 1) * many // parts
-        _convolve(low, high, reached, mixed, turned2, zero, wide)
-        _activate_back(high - low, before[low:high], relu, wide[low:high])
-        _kernel_back(low, high, reached, cells, wide, kernels1[s], biases1[s])
-    for s in prange(parts):
-        low, high = s * few // parts, (s + 1) * few // parts
-        _convolve(low, high, taps, wide, turned1, zero, back)
-        for e in range(low, high):
-            for c in range(channels):
-                shifts[s, c] += back[e, c]
-                scales[s, c] += back[e, c] * mean[e, c]
+                mixed[e, c] += gradient[p, c] * keep[p]
+    meet(gate, parts)
+    _kernel_back(low, high, taps, halo, mixed, kernels2[part], biases2[part])
+    _convolve(first, last, reached, mixed, turned2, zero, wide)
+    _activate_back(last - first, before[first:last], relu, wide[first:last])
+    _kernel_back(first, last, reached, cells, wide, kernels1[part], biases1[part])
+    meet(gate, parts)
+    _convolve(low, high, taps, wide, turned1, zero, back)
+    for e in range(low, high):
+        for c in range(channels):
+            shifts[part, c] += back[e, c]
+            scales[part, c] += back[e, c] * mean[e, c]
+    meet(gate, parts)
     blocks = (count + rows - 1) // rows
-    for i in prange(blocks):
+    for i in range(part * blocks // parts, (part + 1) * blocks // parts):
         _tokens_back(i * rows, min(count, i * rows + rows), tokens, cell, back, scale, share, eps, gradient, out)
-    return out, scales, shifts, kernels1, biases1, kernels2, biases2

@@ -7,12 +7,11 @@ not one for each of its K neighbours. Reference: the plain form in `nets.neighbo
 from __future__ import annotations
 
 import numpy as np
-from numba import prange
 
-from xkd_ros.kernels.compiler import parallel, serial
+from xkd_ros.kernels.compiler import compiled
 
 
-@serial
+@compiled
 def _largest(start, stop, there, here, neighbours, weight, rows, best, winner):
     near, channels, answers = neighbours.shape[1], there.shape[1], weight.shape[1]
     step = max(1, rows // near)
@@ -38,26 +37,23 @@ def _largest(start, stop, there, here, neighbours, weight, rows, best, winner):
                     best[p, c] = product[o + k, c] if larger else best[p, c]
 
 
-@parallel
-def largest_forward(there, here, neighbours, weight, rows):
+@compiled
+def largest_forward(part, parts, gate, there, here, neighbours, weight, rows, best, winner):
     """Compute max over k of relu(there[neighbours[:, k]] - here) · weight.
 
     Args:
+        part, parts, gate: From `team.run`.
         there, here: (T, C) float32.
         neighbours: (T, K) int64 into T, K up to 255.
         weight: (C, D) as (in, out).
         rows: Neighbours per block.
-    Returns:
-        (T, D) and which neighbour it came from, (T, D) uint8.
+        best, winner: (T, D) float32 to fill, and which neighbour it came from, (T, D) uint8.
     """
     count = len(there)
-    best, winner = np.empty((count, weight.shape[1]), np.float32), np.empty((count, weight.shape[1]), np.uint8)
-    for i in prange((count + 127) // 128):
-        _largest(i * 128, min(count, i * 128 + 128), there, here, neighbours, weight, rows, best, winner)
-    return best, winner
+    _largest(part * count // parts, (part + 1) * count // parts, there, here, neighbours, weight, rows, best, winner)
 
 
-@serial
+@compiled
 def _largest_back(start, stop, there, here, neighbours, weight, winner, gradient, grad_there, grad_here, weights):
     near, channels, answers = neighbours.shape[1], there.shape[1], weight.shape[0]
     hidden, back = np.empty((near, channels), np.float32), np.empty((near, channels), np.float32)
@@ -82,22 +78,18 @@ def _largest_back(start, stop, there, here, neighbours, weight, winner, gradient
                 grad_here[p, c] -= passed
 
 
-@parallel
-def largest_backward(there, here, neighbours, weight, winner, gradient, parts):
+@compiled
+def largest_backward(part, parts, gate, there, here, neighbours, weight, winner, gradient, grad_there, grad_here, weights):
     """Compute the gradients of `largest_forward`.
 
     Args:
+        part to neighbours: As there.
         weight: (D, C) as (out, in).
         winner: From the forward pass.
         gradient: (T, D).
-        parts: S, at least the number of threads.
-    Returns:
-        Gradients by part of `there` (S, T, C), of `here` (T, C), and by part of the weight as (out, in) (S, D, C).
+        grad_there: (S, T, C) zeros: sums of each part.
+        grad_here: (T, C) to fill.
+        weights: (S, D, C) zeros: sums of each part, as (out, in).
     """
-    count, channels = there.shape
-    grad_there, grad_here = np.zeros((parts, count, channels), np.float32), np.empty_like(here)
-    weights = np.zeros((parts, len(weight), channels), np.float32)
-    for s in prange(parts):
-        low, high = s * count // parts, (s + 1) * count // parts
-        _largest_back(low, high, there, here, neighbours, weight, winner, gradient, grad_there[s], grad_here, weights[s])
-    return grad_there, grad_here, weights
+    low, high = part * len(there) // parts, (part + 1) * len(there) // parts
+    _largest_back(low, high, there, here, neighbours, weight, winner, gradient, grad_there[part], grad_here, weights[part])

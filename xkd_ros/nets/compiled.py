@@ -5,8 +5,6 @@ Same function as the plain modules of `mixing` and `neighbour_max`, which run ev
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache
 from importlib import util
 from typing import TYPE_CHECKING, Any
@@ -27,39 +25,6 @@ def runs_compiled(x: Tensor) -> bool:
     if x.device.type != "cpu" or x.dtype != torch.float32 or not torch.is_grad_enabled() or torch.compiler.is_exporting():
         return False
     return not torch.is_autocast_enabled("cpu") and _has_numba()
-
-
-@contextmanager
-def _kernels(channels: int) -> Iterator[tuple[int, int]]:
-    """Rows per block and number of parts for a kernel that runs inside, on torch's number of threads."""
-    from xkd_ros.kernels.compiler import ONE_CALLER, rows_per_block, use_threads
-
-    threads = torch.get_num_threads()
-    with ONE_CALLER:
-        use_threads(threads)
-        yield rows_per_block(channels), threads
-
-
-def _array(tensor: Tensor) -> np.ndarray:
-    return tensor.detach().contiguous().numpy()
-
-
-def _factors(keep: Tensor | None, tokens: Tensor) -> np.ndarray:
-    return np.ones(len(tokens), np.float32) if keep is None else _array(keep)
-
-
-def _added(parts: np.ndarray) -> Tensor:
-    return torch.from_numpy(parts.sum(0) if len(parts) > 1 else parts[0])
-
-
-def _rows(table: CellTable) -> tuple[np.ndarray, ...]:
-    order, starts = table.points_by_cell
-    return table.cell, order, np.append(starts, len(order)), table.inverse_count, table.reached, table.taps
-
-
-@cache
-def _has_numba() -> bool:
-    return util.find_spec("numba") is not None
 
 
 def mix_channels(tokens: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor, keep: Tensor | None, relu: bool) -> Tensor:
@@ -108,18 +73,20 @@ class _MixChannels(torch.autograd.Function):
     def forward(ctx: Any, tokens: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor, keep: Any, relu: bool) -> Tensor:
         from xkd_ros.kernels.mixing import channels_forward
 
-        arrays = [*map(_array, (tokens, weight1, bias1, weight2, bias2)), _factors(keep, tokens)]
+        arrays, rows = [*map(_array, (tokens, weight1, bias1, weight2, bias2)), _factors(keep, tokens)], _rows(tokens)
+        out = np.empty_like(arrays[0])
+        _run(channels_forward, *arrays, relu, _EPS, rows, out)
         ctx.arrays, ctx.relu = arrays, relu
-        with _kernels(tokens.shape[1]) as (rows, _):
-            return torch.from_numpy(channels_forward(*arrays, relu, _EPS, rows))
+        return torch.from_numpy(out)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         from xkd_ros.kernels.mixing import channels_backward
 
-        tokens, weight1, bias1, weight2, _, keep = ctx.arrays
-        with _kernels(tokens.shape[1]) as (rows, parts):
-            out, *sums = channels_backward(tokens, weight1, bias1, weight2, keep, ctx.relu, _EPS, rows, parts, _array(gradients[0]))
+        tokens, weight1, bias1, weight2, bias2, keep = ctx.arrays
+        out, sums = np.empty_like(tokens), _sums(weight1, bias1, weight2, bias2)
+        rows, gradient = _rows(tokens), _array(gradients[0])
+        _run(channels_backward, tokens, weight1, bias1, weight2, keep, ctx.relu, _EPS, rows, gradient, out, sums)
         return torch.from_numpy(out), *map(_added, sums), None, None
 
 
@@ -129,21 +96,25 @@ class _MixSpace(torch.autograd.Function):
         from xkd_ros.kernels.mixing import space_forward
 
         *weights, keep, table, relu = rest
-        arrays, factors = [*map(_array, weights)], _factors(keep, tokens)
-        with _kernels(tokens.shape[1]) as (_, parts):
-            out, mean, before = space_forward(_array(tokens), *_rows(table), *arrays, factors, relu, _EPS, parts)
-        ctx.saved = _array(tokens), table, arrays, factors, relu, mean, before
+        arrays, factors, columns = [*map(_array, weights)], _factors(keep, tokens), _columns(table)
+        few, many, channels = table.occupied, table.halo, tokens.shape[1]
+        mean, before = _memory(channels, few, many)
+        out = np.empty(tuple(tokens.shape), np.float32)
+        memory = _memory(channels, few + 1, many + 1, few)
+        _run(space_forward, _array(tokens), columns, *arrays, factors, relu, _EPS, mean, before, memory, out)
+        ctx.saved = _array(tokens), table, columns, arrays, factors, relu, mean, before
         return torch.from_numpy(out)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         from xkd_ros.kernels.mixing import space_backward
 
-        tokens, table, (scale, shift, conv1, _, conv2, _), keep, relu, mean, before = ctx.saved
-        with _kernels(tokens.shape[1]) as (rows, parts):
-            out, *sums = space_backward(
-                tokens, *_rows(table), scale, shift, conv1, conv2, keep, relu, _EPS, rows, parts, mean, before, _array(gradients[0])
-            )
+        tokens, table, columns, weights, keep, relu, mean, before = ctx.saved
+        scale, shift, conv1, _, conv2, _ = weights
+        few, many, out = table.occupied, table.halo, np.empty_like(tokens)
+        memory, sums = _memory(tokens.shape[1], many + 1, many + 1, few + 1, few + 1, few), _sums(*weights)
+        inputs = tokens, columns, scale, shift, conv1, conv2, keep, relu, _EPS, _rows(tokens), mean, before
+        _run(space_backward, *inputs, _array(gradients[0]), memory, out, sums)
         return torch.from_numpy(out), *map(_added, sums), None, None, None
 
 
@@ -153,8 +124,8 @@ class _LargestAnswer(torch.autograd.Function):
         from xkd_ros.kernels.neighbours import largest_forward
 
         arrays = [*map(_array, (there, here, neighbours))]
-        with _kernels(weight.shape[1]) as (rows, _):
-            best, winner = largest_forward(*arrays, _array(weight.T), rows)
+        best, winner = (np.empty((len(there), len(weight)), kind) for kind in (np.float32, np.uint8))
+        _run(largest_forward, *arrays, _array(weight.T), _rows(there), best, winner)
         ctx.saved = *arrays, _array(weight), winner
         return torch.from_numpy(best)
 
@@ -162,6 +133,51 @@ class _LargestAnswer(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         from xkd_ros.kernels.neighbours import largest_backward
 
-        with _kernels(ctx.saved[0].shape[1]) as (_, parts):
-            there, here, weight = largest_backward(*ctx.saved, _array(gradients[0]), parts)
-        return _added(there), torch.from_numpy(here), None, _added(weight)
+        there, here, _, weight, _ = ctx.saved
+        (grad_there, weights), grad_here = _sums(there, weight), np.empty_like(here)
+        _run(largest_backward, *ctx.saved, _array(gradients[0]), grad_there, grad_here, weights)
+        return _added(grad_there), torch.from_numpy(grad_here), None, _added(weights)
+
+
+def _run(kernel: Any, *arguments: Any) -> None:
+    """Run a kernel on torch's number of threads."""
+    from xkd_ros.kernels.team import run
+
+    run(kernel, torch.get_num_threads(), *arguments)
+
+
+def _rows(tokens: Tensor | np.ndarray) -> int:
+    from xkd_ros.kernels.compiler import rows_per_block
+
+    return rows_per_block(tokens.shape[1])
+
+
+def _memory(channels: int, *rows: int) -> tuple[np.ndarray, ...]:
+    return tuple(np.zeros((count, channels), np.float32) for count in rows)
+
+
+def _sums(*arrays: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Make zeros for the gradients of each array, one for each thread."""
+    return tuple(np.zeros((torch.get_num_threads(), *array.shape), np.float32) for array in arrays)
+
+
+def _array(tensor: Tensor) -> np.ndarray:
+    return tensor.detach().contiguous().numpy()
+
+
+def _factors(keep: Tensor | None, tokens: Tensor) -> np.ndarray:
+    return np.ones(len(tokens), np.float32) if keep is None else _array(keep)
+
+
+def _added(parts: np.ndarray) -> Tensor:
+    return torch.from_numpy(parts.sum(0) if len(parts) > 1 else parts[0])
+
+
+def _columns(table: CellTable) -> tuple[np.ndarray, ...]:
+    order, starts = table.points_by_cell
+    return table.cell, order, np.append(starts, len(order)), table.inverse_count, table.reached, table.taps
+
+
+@cache
+def _has_numba() -> bool:
+    return util.find_spec("numba") is not None

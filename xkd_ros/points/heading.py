@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from xkd_ros.kernels.compiler import ONE_CALLER, use_threads
 from xkd_ros.kernels.heading import peakedness
 from xkd_ros.points.voxels import voxel_sample
 
@@ -44,6 +43,4 @@ def estimate_heading(points_m: np.ndarray) -> float:
 
 def _peakedness(xy: np.ndarray, angles_rad: np.ndarray) -> np.ndarray:
     """How peaked the counts of 0.1 m bins along both axes are after turning by each angle."""
-    with ONE_CALLER:
-        use_threads(1)
-        return peakedness(np.ascontiguousarray(xy), angles_rad, 2 * REACH_M, BIN_M)
+    return peakedness(np.ascontiguousarray(xy), angles_rad, 2 * REACH_M, BIN_M)

@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.spatial import cKDTree
 
-from xkd_ros.kernels.compiler import ONE_CALLER, use_threads
 from xkd_ros.kernels.nearest import follow
+from xkd_ros.kernels.team import run, threads_for
 
 LEAF_SIZE = 16
 
@@ -84,9 +84,9 @@ class NeighbourGraph:
             return self.nearest(queries_m)
         queries = np.ascontiguousarray(queries_m, dtype=np.float32)
         reach = np.square(self.distances_m, dtype=np.float32, casting="same_kind")
-        with ONE_CALLER:
-            use_threads(self._threads if self._threads > 0 else None)
-            best = follow(queries, guess.astype(np.int64), self._points.astype(np.float32), self.indices, reach)
+        best = np.empty(len(queries), np.int64)
+        threads = threads_for(self._threads if self._threads > 0 else None)
+        run(follow, threads, queries, guess.astype(np.int64), self._points.astype(np.float32), self.indices, reach, best)
         left_over = np.flatnonzero(best < 0)
         if len(left_over):
             best[left_over] = self.nearest(queries[left_over])

@@ -69,17 +69,21 @@ class NumbaBackend:
 
     def infer(self, net_input: NetInput) -> np.ndarray:
         """Return (N, C) float32 logits."""
-        from xkd_ros.kernels.compiler import ONE_CALLER, use_threads
         from xkd_ros.kernels.forward import forward
+        from xkd_ros.kernels.team import run, threads_for
 
-        if not len(net_input):
-            return np.empty((0, len(self._head[1])), np.float32)
+        count, channels = len(net_input), len(self._embedding[2])
+        logits = np.empty((count, len(self._head[1])), np.float32)
+        if not count:
+            return logits
         planes = _planes(net_input)
-        with ONE_CALLER:
-            use_threads(self._threads)
-            return forward(
-                net_input.features, net_input.neighbours, planes, self._embedding, self._blocks, self._head, *self._kind, self._rows
-            )
+        few, many = (max(map(len, tables)) for tables in (planes[5], planes[4]))
+        memory = tuple(np.empty((rows, channels), np.float32) for rows in (count, count, few + 1, many + 1))
+        counters = np.zeros(4 * len(self._blocks[0]) + 3, np.int64)
+        weights = self._embedding, self._blocks, self._head
+        inputs = counters, net_input.features, net_input.neighbours, planes
+        run(forward, threads_for(self._threads), *inputs, *weights, *self._kind, self._rows, memory, logits)
+        return logits
 
     def _compile(self, card: ModelCard) -> None:
         """Run one point through, so that no scan has to wait for the compiler."""
