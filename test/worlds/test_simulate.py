@@ -140,6 +140,13 @@ def test_the_same_call_writes_the_same_bytes(recordings: dict[str, Path], tmp_pa
     assert digest(again) == digest(recordings["ouster16"])
 
 
+def test_any_number_of_processes_writes_the_same_bytes(tmp_path: Path) -> None:
+    for processes in (1, 2):
+        simulate(SEED, "vlp32", 1.3, tmp_path / str(processes) / "walk", processes=processes)
+    one, two = (tmp_path / str(processes) / "walk" / "walk.mcap" for processes in (1, 2))
+    assert one.read_bytes() == two.read_bytes() and one.stat().st_size > 1e6
+
+
 def blind(rig: SimulatedRig) -> SimulatedRig:
     """Take the cameras off: rendering is not needed everywhere."""
     return replace(rig, rig=rig.rig.model_copy(update={"cameras": []}))

@@ -15,7 +15,7 @@ from lightning_fabric import Fabric
 
 from xkd_ros.bags.frame_store import FrameStore
 from xkd_ros.bags.frame_writer import write_frames
-from xkd_ros.core.card import CARD_NAME, IntensityConfig, ModelCard, load_card
+from xkd_ros.core.card import CARD_NAME, IntensityConfig, ModelCard
 from xkd_ros.core.errors import ConfigError, MissingPackageError
 from xkd_ros.core.files import sha256
 from xkd_ros.core.labels import INDOOR12, INDOOR12_TO_STRUCT4
@@ -38,6 +38,7 @@ from xkd_ros.pipeline.learn_config import LearnConfig
 from xkd_ros.pipeline.progress import console
 from xkd_ros.pipeline.report import REPORT_NAME
 from xkd_ros.runtime.segmenter import Segmenter
+from xkd_ros.runtime.torch_backend import run_in_memory
 from xkd_ros.teacher.class_map import ClassMap, load_class_map
 from xkd_ros.teacher.live_targets import LiveTargets
 from xkd_ros.teacher.model_folder import find_folder
@@ -160,8 +161,9 @@ class Learning:
         """Calibrate on validation frames, score on test frames, draw the report."""
         frames = self.open_frames()
         labels, folder = self.open_labels(frames), self.work / "evaluation"
-        segmenter = Segmenter.load(self.work / "finetune", backend="torch")
-        ask, card = logits_of(segmenter), load_card(self.work / "finetune")
+        student, card = load_student(self.work / "finetune")
+        segmenter = Segmenter(card, run_in_memory(student, card))
+        ask = logits_of(segmenter)
         val = frames.numbers("val")
         temperature = 1.0
 

@@ -33,6 +33,7 @@ def run_simulation(seed: int, rig: str, seconds: float, out: Path, every: int = 
             lambda done, total: display.update(task, completed=done, total=total, note=""),
             overwrite=overwrite,
             every=every,
+            processes=os.cpu_count() or 1,
         )
     rooms = ", ".join(dict.fromkeys(summary.rooms))
     console.print(

@@ -31,6 +31,20 @@ class Picture:
     labels: np.ndarray
 
 
+@dataclass(frozen=True, eq=False)
+class Look:
+    """What falls into a camera, before its sensor.
+
+    Attributes:
+        light: (3, H * W) float32 linear light.
+        distance_m, labels: (H, W) as of a `Picture`.
+    """
+
+    light: np.ndarray
+    distance_m: np.ndarray
+    labels: np.ndarray
+
+
 class CameraRenderer:
     """Renders one camera: rays once per camera, one per pixel, through the lens model.
 
@@ -51,11 +65,14 @@ class CameraRenderer:
         self._exposure = Exposure(camera, sensor or SensorModel())
 
     def render(self, world_from_cam: np.ndarray, rng: np.random.Generator, people: tuple[Person, ...] = ()) -> Picture:
-        """Render one picture; successive calls share the exposure, as in a film.
+        """Render one picture: `look` and `develop`."""
+        return self.develop(self.look(world_from_cam, people), rng)
+
+    def look(self, world_from_cam: np.ndarray, people: tuple[Person, ...] = ()) -> Look:
+        """Compute what falls into the camera; the same whatever was rendered before.
 
         Args:
             world_from_cam: (4, 4) float64, optical frame to world.
-            rng: Sensor noise.
             people: Where everybody is at this moment.
         """
         rays = self._rays @ world_from_cam[:3, :3].T.astype(np.float32)
@@ -68,7 +85,16 @@ class CameraRenderer:
             whole[:, self._seen] = rgb
             rgb = whole
             distance, labels = _scatter(distance, self._seen, count, np.inf), _scatter(labels, self._seen, count, UNKNOWN)
-        return Picture(self._exposure.develop(rgb, rng), distance.reshape(self._size), labels.reshape(self._size))
+        return Look(rgb, distance.reshape(self._size), labels.reshape(self._size))
+
+    def develop(self, look: Look, rng: np.random.Generator) -> Picture:
+        """Make a picture of it; successive calls share the exposure, as in a film.
+
+        Args:
+            look: From `look`.
+            rng: Sensor noise.
+        """
+        return Picture(self._exposure.develop(look.light, rng), look.distance_m, look.labels)
 
 
 def _scatter(values: np.ndarray, where: np.ndarray, count: int, rest: float) -> np.ndarray:

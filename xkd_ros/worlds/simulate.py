@@ -26,6 +26,7 @@ from xkd_ros.core.files import atomic_path
 from xkd_ros.core.labels import INDOOR12
 from xkd_ros.core.types import CameraImage
 from xkd_ros.worlds import recording
+from xkd_ros.worlds.measuring import measure
 from xkd_ros.worlds.sensors import SENSORS
 from xkd_ros.worlds.simulated_rig import load_simulated_rig
 from xkd_ros.worlds.walkthrough import SCAN_PERIOD_S, Walkthrough, split_of
@@ -84,6 +85,7 @@ def simulate(
     family: str | None = None,
     overwrite: bool = False,
     every: int = 1,
+    processes: int = 1,
 ) -> SimulationSummary:
     """Simulate a walk through a building and write it as a bag.
 
@@ -98,6 +100,7 @@ def simulate(
         family: Texture family instead of the one of the seed's split.
         overwrite: Replace an existing folder.
         every: Measure each n-th scan and its pictures only, which are those that a whole simulation has; odometry stays complete.
+        processes: At work; the bytes are the same for any number.
     Returns:
         A summary.
     Raises:
@@ -118,7 +121,7 @@ def simulate(
         truth = temporary / TRUTH_FOLDER
         truth.mkdir(parents=True)
         with BagWriter(bag) as writer:
-            for topic, message, stamp_ns in _in_order(walk, truth, every, progress):
+            for topic, message, stamp_ns in _in_order(walk, truth, every, progress, processes):
                 writer.write(topic, message, stamp_ns, LATCHED if topic == "/tf_static" else None)
         summary = _summarise(walk, every)
         (bag / TRUTH_FILE).write_text(json.dumps(asdict(summary), indent=1) + "\n", encoding="utf-8")
@@ -131,11 +134,11 @@ def simulate(
     return summary
 
 
-def _in_order(walk: Walkthrough, truth: Path, every: int, progress: Progress | None) -> Iterator[tuple[str, Any, int]]:
+def _in_order(walk: Walkthrough, truth: Path, every: int, progress: Progress | None, processes: int) -> Iterator[tuple[str, Any, int]]:
     """Give topic, message and time of recording, in the order in which a recorder receives them."""
     waiting: list[tuple[int, int, str, Any]] = []
     number = count()
-    for horizon_ns, topic, message, stamp_ns in _measure(walk, truth, every, progress):
+    for horizon_ns, topic, message, stamp_ns in _messages(walk, truth, every, progress, processes):
         heappush(waiting, (stamp_ns, next(number), topic, message))
         # Nothing measured later can be received before the horizon.
         while waiting and waiting[0][0] < horizon_ns:
@@ -146,7 +149,7 @@ def _in_order(walk: Walkthrough, truth: Path, every: int, progress: Progress | N
         yield name, ready, received_ns
 
 
-def _measure(walk: Walkthrough, truth: Path, every: int, progress: Progress | None) -> Iterator[tuple[int, str, Any, int]]:
+def _messages(walk: Walkthrough, truth: Path, every: int, progress: Progress | None, processes: int) -> Iterator[tuple[int, str, Any, int]]:
     """Give horizon, topic, message and time of recording, scan by scan."""
     types = ros2_types()
     rig = walk.rig.rig
@@ -156,15 +159,16 @@ def _measure(walk: Walkthrough, truth: Path, every: int, progress: Progress | No
     yield start_ns, "/tf_static", recording.make_static_transforms(walk.rig, start_ns, types), start_ns
     odometry = walk.odometry()
     upcoming = next(odometry, None)
-    for number, index in enumerate(range(0, walk.scans, every), 1):
+    moments = measure(walk, range(0, walk.scans, every), start_ns, organised, processes)
+    for number, moment in enumerate(moments, 1):
+        index, scan = moment.index, moment.scan
         now_s = index * SCAN_PERIOD_S
         horizon_ns = start_ns + round(now_s * 1e9)
-        scan, labels = walk.scan(index, start_ns, keep_empty=organised)
-        _save_truth(truth / f"{scan.stamp_ns}.npz", labels, walk.world_from_lidar(now_s))
+        _save_truth(truth / f"{scan.stamp_ns}.npz", moment.labels, walk.world_from_lidar(now_s))
         yield horizon_ns, rig.lidar.topic, recording.make_scan_message(scan, walk.rig, rows, types), scan.stamp_ns + _CLOUD_DELAY_NS
         for camera, config in enumerate(rig.cameras):
             stamp_ns = start_ns + round(walk.picture_time_s(camera, index) * 1e9)
-            image = CameraImage(walk.picture(camera, index).rgb, stamp_ns, config.frame_id)
+            image = CameraImage(walk.develop(camera, index, moment.looks[camera]).rgb, stamp_ns, config.frame_id)
             received_ns = stamp_ns + _IMAGE_DELAY_NS
             yield horizon_ns, config.topic, recording.make_picture_message(image, walk.rig.simulation.images, types), received_ns
             yield horizon_ns, recording.info_topic(config.topic), recording.make_info_message(config, stamp_ns, types), received_ns

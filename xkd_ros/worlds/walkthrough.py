@@ -14,7 +14,7 @@ from xkd_ros.core.errors import ConfigError
 from xkd_ros.core.se3 import invert, make_transform, rotation_from_rpy
 from xkd_ros.core.types import Scan
 from xkd_ros.worlds.building import make_building
-from xkd_ros.worlds.camera import CameraRenderer, Picture
+from xkd_ros.worlds.camera import CameraRenderer, Look, Picture
 from xkd_ros.worlds.crowd import Crowd
 from xkd_ros.worlds.lidar import LidarModel
 from xkd_ros.worlds.mesh import concatenate
@@ -125,10 +125,18 @@ class Walkthrough:
         return index * SCAN_PERIOD_S + float(late)
 
     def picture(self, camera: int, index: int) -> Picture:
-        """Render one picture of one camera at its own moment."""
+        """Render one picture of one camera at its own moment; its exposure follows those of the pictures asked for before."""
+        return self.develop(camera, index, self.look(camera, index))
+
+    def look(self, camera: int, index: int) -> Look:
+        """Compute what falls into one camera at its own moment."""
         time_s = self.picture_time_s(camera, index)
         world_from_cam = self.world_from_lidar(time_s) @ invert(self.rig.rig.cameras[camera].transform())
-        return self._renderers[camera].render(world_from_cam, self._rng("picture", camera, index), self.crowd.at(time_s))
+        return self._renderers[camera].look(world_from_cam, self.crowd.at(time_s))
+
+    def develop(self, camera: int, index: int, look: Look) -> Picture:
+        """Make a picture of a look; see `picture`."""
+        return self._renderers[camera].develop(look, self._rng("picture", camera, index))
 
     def odometry(self) -> Iterator[tuple[float, np.ndarray, np.ndarray, float]]:
         """Give time, odom_from_base (4, 4) with a small drift, velocity (3,) in the base frame and yaw rate."""
