@@ -9,6 +9,7 @@ import pytest
 
 from xkd_ros.core.errors import ConfigError
 from xkd_ros.pipeline.bench import training
+from xkd_ros.pipeline.bench.page import write_page
 from xkd_ros.pipeline.bench.training import run_bench_training
 
 
@@ -20,8 +21,24 @@ def test_batches_and_steps_are_timed(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert [row["augmentation"] for row in facts["data"]] == ["robust", "paper", "paper_double"]
     assert all(row["scans_per_s"] > 0 and row["voxels"] > 500 for row in facts["data"])
     (step,) = facts["steps"]
-    assert 300 < step["voxels"] <= 500 and set(step["ms"]) == {"fp32", "bf16"}
+    assert 300 < step["voxels"] <= 500 and set(step["ms"]) == {"fp32", "fp32, layers", "bf16"}
     assert step["largest_logit_difference"]["fp32"] == 0 and 0 < step["largest_logit_difference"]["bf16"] < 0.5
+
+
+def test_the_page_shows_what_was_measured(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="holds no figures"):
+        write_page(tmp_path, tmp_path / "page.md")
+    step = {"voxels": 400, "ms": {"fp32": 20.0, "public": 50.0}, "ratio": {"fp32": 2.5, "public": 1.0}}
+    machine = {"threads": 1, "cores": 2, "instructions": "AVX2", "matmul_fp32_gflops": 80, "copy_gb_per_s": 9.5}
+    facts = {"measured": "2026-01-02", "network": "WI-3-8", "machine": machine, "data": [], "steps": [step]}
+    (tmp_path / "training.json").write_text(json.dumps(facts))
+    (tmp_path / "changes.yaml").write_text("- {change: a | b, expected: 2x, measured: 1x, kept: 'no'}")
+    write_page(tmp_path, tmp_path / "page.md")
+    page = (tmp_path / "page.md").read_text()
+    assert "| 400 | 20 | 50 | 2.5x |" in page and "| a \\| b | 2x | 1x | no |" in page and "80 GFLOP/s" in page
+    (tmp_path / "training.json").write_text("[1]")
+    with pytest.raises(ConfigError, match=r"training.json holds no figures"):
+        write_page(tmp_path, tmp_path / "page.md")
 
 
 def test_counts_that_are_none_are_refused() -> None:

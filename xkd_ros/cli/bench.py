@@ -65,3 +65,14 @@ def bench_node(
     from xkd_ros.pipeline.bench.node import run_bench_node
 
     run_bench_node(model=find_model(model), bag=bag, seconds=seconds, json=json)
+
+
+@bench.command("page")
+def bench_page(
+    figures: Annotated[Path, typer.Argument(help="Folder of the figures that --json wrote.")] = Path("docs/bench"),
+    out: Annotated[Path, typer.Option("--out", "-o", help="Markdown file to write.")] = Path("docs/performance.md"),
+) -> None:
+    """Write docs/performance.md from the figures of all benchmarks and the log of what was tried."""
+    from xkd_ros.pipeline.bench.page import write_page
+
+    write_page(figures, out)

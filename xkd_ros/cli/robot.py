@@ -32,7 +32,9 @@ def demo(
 def simulate(
     out: Out,
     seed: Annotated[str, typer.Option(help="Building: 0-59 train, 60-74 validation, 75-99 test; or a range such as 0-59.")] = "75",
-    rig: Annotated[str, typer.Option(help=f"{RIGS}, or a rig YAML; several with commas between.")] = "ouster16",
+    rig: Annotated[
+        str, typer.Option(help=f"{RIGS}, varied (another for every building), or a rig YAML; commas between several.")
+    ] = "ouster16",
     seconds: Annotated[float, typer.Option(min=0.2, help="Length of the walk.")] = 20.0,
     every: Annotated[int, typer.Option(min=1, help="Write each n-th scan only: the same building in fewer frames.")] = 1,
 ) -> None:

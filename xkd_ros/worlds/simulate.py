@@ -29,6 +29,7 @@ from xkd_ros.worlds import recording
 from xkd_ros.worlds.measuring import measure
 from xkd_ros.worlds.sensors import SENSORS
 from xkd_ros.worlds.simulated_rig import load_simulated_rig
+from xkd_ros.worlds.varied_rig import VARIED, varied_rig
 from xkd_ros.worlds.walkthrough import SCAN_PERIOD_S, Walkthrough, split_of
 
 log = logging.getLogger(__name__)
@@ -93,7 +94,7 @@ def simulate(
 
     Args:
         seed: Building: 0-59 train, 60-74 validation, 75-99 test.
-        rig: Name of a rig (`simulated_rig.rig_names()`) or path of a rig YAML.
+        rig: Name of a rig (`simulated_rig.rig_names()`), path of a rig YAML, or "varied": another rig for every building.
         seconds: Length; ten scans and ten pictures per camera each second.
         out: Folder to write; it appears when it is complete.
         progress: Called with scans done and scans in all.
@@ -114,7 +115,8 @@ def simulate(
         raise ConfigError(f"{out} names a file, but a simulation is a folder (bag and true labels); use {out.with_suffix('')}")
     if out.exists() and not overwrite:
         raise BagError(f"{out} exists already; choose another name, remove it, or allow overwriting")
-    walk = Walkthrough(seed, load_simulated_rig(rig), seconds, family)
+    simulated_rig = varied_rig(seed) if str(rig) == VARIED else load_simulated_rig(rig)
+    walk = Walkthrough(seed, simulated_rig, seconds, family)
     with atomic_path(out) as temporary:
         # rosbags names the storage file after its folder, so the bag grows under its final name inside the temporary folder.
         bag = temporary / out.name

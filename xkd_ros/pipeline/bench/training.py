@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from xkd_ros.core.labels import INDOOR12
 from xkd_ros.distill.labelled_frames import LabelledFrames, collate_labelled_frames
 from xkd_ros.distill.student_input import InputConfig, StudentConfig, StudentInput
 from xkd_ros.nets.batch import Batch, collate
+from xkd_ros.nets.compiled import plain_layers
 from xkd_ros.nets.student import Student, seeded_student
 from xkd_ros.pipeline.bench.reference import Reference
 from xkd_ros.pipeline.bench.timing import interleaved_ms, machine_ceilings, read_counts, scan_of_size, write_figures
@@ -98,9 +100,9 @@ def _time_step(size: int, network: NetworkConfig, reference: Path | None) -> dic
     """Time forward and backward passes over one scan, weights and gradients as in training."""
     scan = scan_of_size(size, Preprocessor(GeometryConfig(), IntensityConfig()))
     batch = collate([scan])
+    ways = ("fp32", torch.float32, nullcontext), ("fp32, layers", torch.float32, plain_layers), ("bf16", torch.bfloat16, nullcontext)
     contestants: dict[str, Callable[[], torch.Tensor]] = {
-        name: partial(_learn, seeded_student(network, _SEED).train(), batch, kind)
-        for name, kind in (("fp32", torch.float32), ("bf16", torch.bfloat16))
+        name: partial(_learn, seeded_student(network, _SEED).train(), batch, kind, context) for name, kind, context in ways
     }
     if reference is not None:
         public = Reference(reference, seeded_student(network, _SEED), scan.grids)
@@ -115,9 +117,9 @@ def _time_step(size: int, network: NetworkConfig, reference: Path | None) -> dic
     }
 
 
-def _learn(student: Student, batch: Batch, kind: torch.dtype) -> torch.Tensor:
+def _learn(student: Student, batch: Batch, kind: torch.dtype, context: Callable[[], AbstractContextManager[None]]) -> torch.Tensor:
     student.zero_grad()
-    with torch.autocast("cpu", torch.bfloat16, enabled=kind != torch.float32):
+    with context(), torch.autocast("cpu", torch.bfloat16, enabled=kind != torch.float32):
         logits = student.on(batch).float()
     logits.square().mean().backward()
     return logits.detach()
