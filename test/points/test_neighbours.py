@@ -87,3 +87,20 @@ def test_no_points():
     assert knn(np.empty((0, 3)), 16).shape == (0, 16)
     assert nearest(np.empty((0, 3)), np.ones((4, 3))).tolist() == [-1] * 4
     assert NeighbourGraph(np.empty((0, 3)), 16).nearest_from_guess(np.empty((0, 3)), np.empty(0, int)).shape == (0,)
+
+
+@settings(deadline=None, max_examples=30)
+@given(seed=st.integers(0, 10**6), far=st.sampled_from([30.0, 3e3, 3e5]), bin_m=st.sampled_from([None, 0.05, 0.35, 40.0]))
+def test_lonely_points_and_far_queries_have_their_neighbours_too(seed, far, bin_m):
+    rng = np.random.default_rng(seed)
+    dense = rng.uniform((0, 0, 0), (4, 3, 0.05), (150, 3))
+    points = np.concatenate([dense, rng.uniform(-far, far, (6, 3))]).astype(np.float32)
+    graph = NeighbourGraph(points, 8, threads=2, bin_m=bin_m)
+    distance = all_distances(points, points)
+    np.fill_diagonal(distance, np.inf)
+    chosen = np.take_along_axis(distance, graph.indices, axis=1)
+    np.testing.assert_allclose(chosen, np.sort(distance, axis=1)[:, :8], rtol=1e-5, atol=1e-6)
+    queries = (rng.normal(size=(40, 3)) * rng.choice([0.1, 3.0, 2 * far], (40, 1))).astype(np.float32)
+    distance = all_distances(points, queries)
+    found = graph.nearest(queries)
+    np.testing.assert_allclose(np.take_along_axis(distance, found[:, None], 1)[:, 0], distance.min(axis=1), rtol=1e-5)

@@ -20,6 +20,9 @@ from xkd_ros.points.intensity import normalise
 from xkd_ros.points.neighbours import NeighbourGraph
 from xkd_ros.points.voxels import AXIS_BITS, voxel_groups
 
+_BIN_VOXELS = 3.5
+"""Edge of the bins of the neighbour search: 16 neighbours on a surface of one point per voxel lie within 2.3 voxels."""
+
 
 class Preprocessor:
     """Level, sample one point per voxel, crop to the field of view, find cells, neighbours and the way back.
@@ -96,7 +99,7 @@ class Preprocessor:
         features = self._features(points, None if intensity is None else np.asarray(intensity)[kept])
         clock.lap("cells")
 
-        graph = NeighbourGraph(points, self.geometry.neighbours, self.threads)
+        graph = NeighbourGraph(points, self.geometry.neighbours, self.threads, _BIN_VOXELS * self.geometry.voxel_m)
         clock.lap("neighbours")
 
         undo_map = np.full(len(raw), -1, dtype=np.int64)
