@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import threading
 
 import numpy as np
@@ -74,6 +75,26 @@ def test_callers_of_all_sizes_at_once() -> None:
     for caller in callers:
         caller.join(60)
     assert not failures and not any(caller.is_alive() for caller in callers)
+
+
+@pytest.mark.skipif(not hasattr(os, "getpriority"), reason="needs priorities of threads")
+def test_helpers_are_as_modest_as_their_caller() -> None:
+    found: list[int] = []
+
+    def kernel(part: int, parts: int, gate: np.ndarray) -> None:
+        found.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+
+    def call() -> None:
+        before = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), min(before + 3, 19))
+        run(kernel, 3)
+
+    test_every_piece_is_done_once(3)  # this thread has helpers already
+    caller = threading.Thread(target=call)
+    caller.start()
+    caller.join()
+    usual = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    assert found == [min(usual + 3, 19)] * 3
 
 
 def test_a_forked_child_has_a_team_of_its_own() -> None:

@@ -75,24 +75,27 @@ def take(counters, step):
     return _add(counters, step, 1)
 
 
-class _Team:
-    def __init__(self) -> None:
-        self._one_caller = threading.Lock()
-        self._threads: ThreadPoolExecutor | None = None
-        self._size = 0
+class _Helpers(threading.local):
+    """Threads of the calling thread: they start with its priority, and callers never wait for each other's."""
 
-    def run(self, kernel: Callable, threads: int, arguments: tuple[Any, ...]) -> None:
-        # One kernel at a time: parts of two that wait for each other's threads would wait for ever.
-        with self._one_caller:
-            gate = np.zeros(_GATE, np.int64)
-            if self._threads is None or self._size < threads - 1:
-                self._threads, self._size = ThreadPoolExecutor(threads - 1, "kernel"), threads - 1
-            others = [self._threads.submit(_part, kernel, part, threads, gate, arguments) for part in range(1, threads)]
-            try:
-                _part(kernel, 0, threads, gate, arguments)
-            finally:
-                for other in others:
-                    other.result()
+    pool: ThreadPoolExecutor | None = None
+    size = 0
+
+    def of(self, size: int) -> ThreadPoolExecutor:
+        if self.pool is None or self.size < size:
+            self.pool, self.size = ThreadPoolExecutor(size, "kernel"), size
+        return self.pool
+
+
+_helpers = _Helpers()
+
+
+def _start_anew() -> None:
+    global _helpers
+    _helpers = _Helpers()
+
+
+os.register_at_fork(after_in_child=_start_anew)
 
 
 def _part(kernel: Callable, part: int, parts: int, gate: np.ndarray, arguments: tuple[Any, ...]) -> None:
@@ -101,17 +104,6 @@ def _part(kernel: Callable, part: int, parts: int, gate: np.ndarray, arguments: 
     except BaseException:
         gate[_BROKEN] = 1  # nobody waits for one who does not come
         raise
-
-
-_team = _Team()
-
-
-def _start_anew() -> None:
-    global _team
-    _team = _Team()
-
-
-os.register_at_fork(after_in_child=_start_anew)
 
 
 def threads_for(threads: int | None) -> int:
@@ -125,7 +117,14 @@ def run(kernel: Callable, threads: int, *arguments: Any) -> None:
     Raises:
         Exception: what a part raised.
     """
+    gate = np.zeros(_GATE, np.int64)
     if threads == 1:
-        kernel(0, 1, np.zeros(_GATE, np.int64), *arguments)
-    else:
-        _team.run(kernel, threads, arguments)
+        kernel(0, 1, gate, *arguments)
+        return
+    pool = _helpers.of(threads - 1)
+    others = [pool.submit(_part, kernel, part, threads, gate, arguments) for part in range(1, threads)]
+    try:
+        _part(kernel, 0, threads, gate, arguments)
+    finally:
+        for other in others:
+            other.result()
