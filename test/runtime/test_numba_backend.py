@@ -13,7 +13,6 @@ pytest.importorskip("numba")
 from xkd_ros.core.card import GeometryConfig, IntensityConfig, ModelCard, NetworkConfig  # noqa: E402
 from xkd_ros.core.labels import LabelSet  # noqa: E402
 from xkd_ros.core.types import NetInput  # noqa: E402
-from xkd_ros.kernels.compiler import rows_per_block  # noqa: E402
 from xkd_ros.nets.batch import collate  # noqa: E402
 from xkd_ros.nets.student import Student, seeded_student  # noqa: E402
 from xkd_ros.points.preprocessor import Preprocessor  # noqa: E402
@@ -123,9 +122,3 @@ def test_halo_of_an_empty_border_cell_counts() -> None:
     with torch.no_grad():
         expected = student.on(collate([corner])).numpy()
     np.testing.assert_allclose(NumbaBackend(student.arrays(), card).infer(corner), expected, atol=1e-5)
-
-
-def test_blocks_stay_below_the_size_at_which_products_start_threads() -> None:
-    for channels in (4, 48, 64, 128, 256):
-        assert 4 <= rows_per_block(channels) <= 128
-        assert rows_per_block(channels) * channels**2 <= 2**18

@@ -8,21 +8,33 @@ matrix product is `numpy.dot` on few enough rows that OpenBLAS neither starts th
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numba
 
+_LOG = logging.getLogger(__name__)
 # Sums may be reordered and multiplied-and-added in one step; NaN and infinity keep their meaning.
 _FAST = {"reassoc", "contract", "arcp", "nsz"}
-_OPTIONS: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy", "fastmath": _FAST}
+_OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": _FAST}
 _SMALL_PRODUCT = 1 << 18
 """Rows x C x C up to which OpenBLAS multiplies on the calling thread (its default threshold, 4 x 65536)."""
 
 
 def compiled(function: Callable) -> Any:
-    """Compile a function at its first call."""
-    return numba.njit(**_OPTIONS)(function)
+    """Compile a function at its first call, and keep the machine code where that is possible."""
+    try:
+        return numba.njit(cache=True, **_OPTIONS)(function)
+    except RuntimeError:  # neither the package's folder nor the user's cache can be written
+        _warn_once()
+        return numba.njit(**_OPTIONS)(function)
+
+
+@cache
+def _warn_once() -> None:
+    _LOG.warning("no folder can be written for compiled kernels, so every start compiles anew: name a writable one in NUMBA_CACHE_DIR")
 
 
 def rows_per_block(channels: int) -> int:

@@ -11,10 +11,11 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import numba
 import numpy as np
 from numba.core import cgutils, types
 from numba.extending import intrinsic
+
+from xkd_ros.kernels.compiler import compiled
 
 _ARRIVED, _ROUND, _BROKEN, _GATE = 0, 8, 16, 24
 """Places in a gate, each in a cache line of its own, and its size."""
@@ -52,7 +53,7 @@ def _pointer(context, builder, signature, arguments):
     return cgutils.get_item_pointer(context, builder, kind, array, [arguments[1]])
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def meet(gate, parts):
     """Wait until all parts have come here; what they wrote before is seen after."""
     if parts == 1:
@@ -69,7 +70,7 @@ def meet(gate, parts):
             _usleep(_NAP_US)
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def take(counters, step):
     """Number of the next piece of a step that no thread has taken; counters are zero at first."""
     return _add(counters, step, 1)
