@@ -1,7 +1,6 @@
 """Another rig for every building: the rigs of the package with other lidars, heights and tilts.
 
-A student that learns from few sensors gets better on those and worse on all others (docs/labelfree.md); recordings of many robots are
-what helps, and these stand for them.
+They stand for the recordings of many robots. What learning from them changed is in docs/labelfree.md.
 """
 
 from __future__ import annotations
