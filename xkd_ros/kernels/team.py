@@ -109,7 +109,9 @@ def _part(kernel: Callable, part: int, parts: int, gate: np.ndarray, arguments: 
 
 def threads_for(threads: int | None) -> int:
     """Number of threads that stands for None: one per core that this process may use."""
-    return threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else threads or os.cpu_count() or 1
+    if threads:
+        return threads
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def run(kernel: Callable, threads: int, *arguments: Any) -> None:

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
-from importlib import util
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from xkd_ros.kernels.compiler import rows_per_block
+from xkd_ros.kernels.mixing import channels_backward, channels_forward, space_backward, space_forward
+from xkd_ros.kernels.neighbours import largest_backward, largest_forward
+from xkd_ros.kernels.team import run
 
 _allowed = True
 _EPS = np.float32(1e-5)
@@ -35,12 +38,10 @@ def plain_layers() -> Iterator[None]:
 
 
 def runs_compiled(x: Tensor) -> bool:
-    """Whether kernels may stand in for torch: training in float32 on a CPU with numba."""
-    if not _allowed:
+    """Whether kernels may stand in for torch: training in float32 on a CPU."""
+    if not _allowed or x.device.type != "cpu" or x.dtype != torch.float32 or not torch.is_grad_enabled() or torch.compiler.is_exporting():
         return False
-    if x.device.type != "cpu" or x.dtype != torch.float32 or not torch.is_grad_enabled() or torch.compiler.is_exporting():
-        return False
-    return not torch.is_autocast_enabled("cpu") and _has_numba()
+    return not torch.is_autocast_enabled("cpu")
 
 
 def mix_channels(tokens: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor, keep: Tensor | None, relu: bool) -> Tensor:
@@ -87,8 +88,6 @@ def largest_answer(there: Tensor, here: Tensor, neighbours: Tensor, weight: Tens
 class _MixChannels(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, tokens: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor, keep: Any, relu: bool) -> Tensor:
-        from xkd_ros.kernels.mixing import channels_forward
-
         arrays, rows = [*map(_array, (tokens, weight1, bias1, weight2, bias2)), _factors(keep, tokens)], _rows(tokens)
         out = np.empty_like(arrays[0])
         _run(channels_forward, *arrays, relu, _EPS, rows, out)
@@ -97,8 +96,6 @@ class _MixChannels(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        from xkd_ros.kernels.mixing import channels_backward
-
         tokens, weight1, bias1, weight2, bias2, keep = ctx.arrays
         out, sums = np.empty_like(tokens), _sums(weight1, bias1, weight2, bias2)
         rows, gradient = _rows(tokens), _array(gradients[0])
@@ -109,8 +106,6 @@ class _MixChannels(torch.autograd.Function):
 class _MixSpace(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, tokens: Tensor, *rest: Any) -> Tensor:
-        from xkd_ros.kernels.mixing import space_forward
-
         *weights, keep, table, relu = rest
         arrays, factors, columns = [*map(_array, weights)], _factors(keep, tokens), _columns(table)
         few, many, channels = table.occupied, table.halo, tokens.shape[1]
@@ -123,8 +118,6 @@ class _MixSpace(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        from xkd_ros.kernels.mixing import space_backward
-
         tokens, table, columns, weights, keep, relu, mean, before = ctx.saved
         scale, shift, conv1, _, conv2, _ = weights
         few, many, out = table.occupied, table.halo, np.empty_like(tokens)
@@ -137,8 +130,6 @@ class _MixSpace(torch.autograd.Function):
 class _LargestAnswer(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, there: Tensor, here: Tensor, neighbours: Tensor, weight: Tensor) -> Tensor:
-        from xkd_ros.kernels.neighbours import largest_forward
-
         arrays = [*map(_array, (there, here, neighbours))]
         best, winner = (np.empty((len(there), len(weight)), kind) for kind in (np.float32, np.uint8))
         _run(largest_forward, *arrays, _array(weight.T), _rows(there), best, winner)
@@ -147,8 +138,6 @@ class _LargestAnswer(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        from xkd_ros.kernels.neighbours import largest_backward
-
         there, here, _, weight, _ = ctx.saved
         (grad_there, weights), grad_here = _sums(there, weight), np.empty_like(here)
         _run(largest_backward, *ctx.saved, _array(gradients[0]), grad_there, grad_here, weights)
@@ -157,14 +146,10 @@ class _LargestAnswer(torch.autograd.Function):
 
 def _run(kernel: Any, *arguments: Any) -> None:
     """Run a kernel on torch's number of threads."""
-    from xkd_ros.kernels.team import run
-
     run(kernel, torch.get_num_threads(), *arguments)
 
 
 def _rows(tokens: Tensor | np.ndarray) -> int:
-    from xkd_ros.kernels.compiler import rows_per_block
-
     return rows_per_block(tokens.shape[1])
 
 
@@ -192,8 +177,3 @@ def _added(parts: np.ndarray) -> Tensor:
 def _columns(table: CellTable) -> tuple[np.ndarray, ...]:
     order, starts = table.points_by_cell
     return table.cell, order, np.append(starts, len(order)), table.inverse_count, table.reached, table.taps
-
-
-@cache
-def _has_numba() -> bool:
-    return util.find_spec("numba") is not None

@@ -11,12 +11,15 @@ import numpy as np
 from xkd_ros.core.card import WEIGHTS_NAME, ModelCard, model_file
 from xkd_ros.core.errors import ModelError, require
 from xkd_ros.core.types import NetInput
+from xkd_ros.kernels.compiler import rows_per_block
 from xkd_ros.kernels.folding import FoldedBlock, fold
+from xkd_ros.kernels.forward import forward
+from xkd_ros.kernels.team import run, threads_for
 from xkd_ros.points.cell_table import make_cell_tables
 
 _LOG = logging.getLogger(__name__)
 _WORTH_A_LINE_S = 2.0
-_INSTALL = "pip install numba safetensors"
+_INSTALL = "pip install safetensors"
 
 
 class NumbaBackend:
@@ -32,12 +35,8 @@ class NumbaBackend:
             card: Their card.
             threads: CPU threads; None takes one per core.
         Raises:
-            MissingPackageError: numba is not installed.
             ModelError: weights of another network than the card's.
         """
-        require("numba", "the numba backend", _INSTALL)
-        from xkd_ros.kernels.compiler import rows_per_block
-
         try:
             weights = fold(state, card.network)
         except (KeyError, ValueError) as error:
@@ -56,7 +55,7 @@ class NumbaBackend:
         """Load the weights of a model folder.
 
         Raises:
-            MissingPackageError: numba or safetensors is not installed.
+            MissingPackageError: safetensors is not installed.
             ModelError: damaged, or not the file the card was written for.
         """
         safetensors = require("safetensors.numpy", "the numba backend", _INSTALL)
@@ -69,9 +68,6 @@ class NumbaBackend:
 
     def infer(self, net_input: NetInput) -> np.ndarray:
         """Return (N, C) float32 logits."""
-        from xkd_ros.kernels.forward import forward
-        from xkd_ros.kernels.team import run, threads_for
-
         count, channels = len(net_input), len(self._embedding[2])
         logits = np.empty((count, len(self._head[1])), np.float32)
         if not count:

@@ -15,7 +15,6 @@ from xkd_ros.nets.batch import collate
 from xkd_ros.nets.checkpoint import load_student
 from xkd_ros.nets.student import Student
 from xkd_ros.runtime.backend import Backend
-from xkd_ros.runtime.machine import installed
 from xkd_ros.runtime.numba_backend import NumbaBackend
 
 Precision = Literal["float32", "bfloat16"]
@@ -62,6 +61,6 @@ class TorchBackend:
 
 def run_in_memory(student: Student, card: ModelCard, threads: int | None = None) -> Backend:
     """Make the fastest backend for a student that is in no folder, as between two steps of its training; takes a copy."""
-    if torch.cuda.is_available() or not installed("numba"):
+    if torch.cuda.is_available():
         return TorchBackend(student, card, threads)
     return NumbaBackend(student.arrays(), card, threads)
