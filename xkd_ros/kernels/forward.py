@@ -61,6 +61,20 @@ def _embed(start, stop, features, there, neighbours, bias1, weight2, point, poin
 
 
 @compiled
+def _moments(tokens, p, eps):
+    """Mean of one token's channels, and one over their deviation."""
+    channels = tokens.shape[1]
+    total, spread = np.float32(0), np.float32(0)
+    for c in range(channels):
+        total += tokens[p, c]
+    mean = total / np.float32(channels)
+    for c in range(channels):
+        away = tokens[p, c] - mean
+        spread += away * away
+    return mean, np.float32(1) / np.sqrt(spread / np.float32(channels) + eps)
+
+
+@compiled
 def _flatten(start, stop, tokens, points, starts, share, scale, shift, layer_norm, eps, cells):
     """Write into each occupied cell the mean of its normalised tokens, scaled and shifted."""
     channels = tokens.shape[1]
@@ -73,14 +87,7 @@ def _flatten(start, stop, tokens, points, starts, share, scale, shift, layer_nor
                 for c in range(channels):
                     cells[e, c] += tokens[p, c]
                 continue
-            total, spread = np.float32(0), np.float32(0)
-            for c in range(channels):
-                total += tokens[p, c]
-            mean = total / np.float32(channels)
-            for c in range(channels):
-                away = tokens[p, c] - mean
-                spread += away * away
-            factor = np.float32(1) / np.sqrt(spread / np.float32(channels) + eps)
+            mean, factor = _moments(tokens, p, eps)
             for c in range(channels):
                 cells[e, c] += (tokens[p, c] - mean) * factor
         for c in range(channels):
@@ -113,6 +120,7 @@ def _channels(start, stop, tokens, cell, mixed, weight1, bias1, weight2, bias2, 
     x, hidden = np.empty((rows, channels), np.float32), np.empty((rows, channels), np.float32)
     for p in range(start, stop):
         j, i = cell[p], p - start
+        # Not `_moments`: the sum comes with the addition, a pass less (7 to 10 % of the whole network).
         total, spread = np.float32(0), np.float32(0)
         for c in range(channels):
             value = tokens[p, c] + mixed[j, c]

@@ -21,19 +21,26 @@ _HALF, _ONE = np.float32(0.5), np.float32(1)
 
 
 @compiled
+def _moments(tokens, p, eps):
+    """Mean of one token's channels, and one over their deviation."""
+    channels = tokens.shape[1]
+    total, spread = np.float32(0), np.float32(0)
+    for c in range(channels):
+        total += tokens[p, c]
+    mean = total / np.float32(channels)
+    for c in range(channels):
+        away = tokens[p, c] - mean
+        spread += away * away
+    return mean, _ONE / np.sqrt(spread / np.float32(channels) + eps)
+
+
+@compiled
 def _standardise(start, stop, tokens, eps, x, factor):
     """Write (rows, C) standardised tokens and one over their deviation."""
     channels = tokens.shape[1]
     for p in range(start, stop):
         i = p - start
-        total, spread = np.float32(0), np.float32(0)
-        for c in range(channels):
-            total += tokens[p, c]
-        mean = total / np.float32(channels)
-        for c in range(channels):
-            away = tokens[p, c] - mean
-            spread += away * away
-        factor[i] = _ONE / np.sqrt(spread / np.float32(channels) + eps)
+        mean, factor[i] = _moments(tokens, p, eps)
         for c in range(channels):
             x[i, c] = (tokens[p, c] - mean) * factor[i]
 
@@ -170,14 +177,7 @@ def _flatten(start, stop, tokens, points, starts, share, eps, mean):
             mean[e, c] = np.float32(0)
         for i in range(starts[e], starts[e + 1]):
             p = points[i]
-            total, spread = np.float32(0), np.float32(0)
-            for c in range(channels):
-                total += tokens[p, c]
-            middle = total / np.float32(channels)
-            for c in range(channels):
-                away = tokens[p, c] - middle
-                spread += away * away
-            factor = _ONE / np.sqrt(spread / np.float32(channels) + eps)
+            middle, factor = _moments(tokens, p, eps)
             for c in range(channels):
                 mean[e, c] += (tokens[p, c] - middle) * factor
         for c in range(channels):

@@ -175,5 +175,4 @@ def _added(parts: np.ndarray) -> Tensor:
 
 
 def _columns(table: CellTable) -> tuple[np.ndarray, ...]:
-    order, starts = table.points_by_cell
-    return table.cell, order, np.append(starts, len(order)), table.inverse_count, table.reached, table.taps
+    return table.cell, table.points_by_cell[0], table.bounds, table.inverse_count, table.reached, table.taps

@@ -51,6 +51,12 @@ class CellTable:
         return _grouped(self.cell, self.occupied)
 
     @cached_property
+    def bounds(self) -> np.ndarray:
+        """(E + 1,) int64: the points of cell e stand in `points_by_cell` from bounds[e] to bounds[e + 1]."""
+        order, starts = self.points_by_cell
+        return np.append(starts, len(order))
+
+    @cached_property
     def reached(self) -> np.ndarray:
         """(D, 9) int32 row among the E occupied cells of the neighbourhood of each halo cell; E where none is occupied."""
         table = np.full((self.halo + 1, TAPS), self.occupied, np.int32)

@@ -96,11 +96,10 @@ class NumbaBackend:
 def _planes(net_input: NetInput) -> tuple:
     """Build the tables that `kernels.forward` reads."""
     tables = make_cell_tables(net_input)
-    groups = [table.points_by_cell for table in tables]
     return (
         np.stack([table.cell for table in tables]).astype(np.int32),
-        np.stack([order for order, _ in groups]).astype(np.int32),
-        tuple(np.append(starts, len(order)).astype(np.int32) for order, starts in groups),
+        np.stack([table.points_by_cell[0] for table in tables]).astype(np.int32),
+        tuple(table.bounds.astype(np.int32) for table in tables),
         tuple(table.inverse_count for table in tables),
         tuple(table.reached for table in tables),
         tuple(table.taps.astype(np.int32) for table in tables),
