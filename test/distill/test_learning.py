@@ -16,6 +16,7 @@ from xkd_ros.core.labels import LabelSet
 from xkd_ros.distill.backbone import Backbone, load_backbone
 from xkd_ros.distill.distillation import run_distil
 from xkd_ros.distill.finetune import run_finetune
+from xkd_ros.distill.lesson import Lesson
 from xkd_ros.distill.probe import run_probe
 from xkd_ros.distill.recipe import DistilConfig, FinetuneConfig, ProbeConfig
 from xkd_ros.nets.batch import collate
@@ -50,6 +51,10 @@ def distilled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[floa
 
     run_distil(FRAMES, Targets(FRAMES), NETWORK, STUDENT, DistilConfig(**DISTIL), folder, make_fabric("32-true"), progress)
     return folder, losses
+
+
+def _lesson(backbone: Backbone) -> Lesson:
+    return Lesson(FRAMES, Labels(FRAMES), 3, backbone)
 
 
 def _accuracy(student: Student) -> float:
@@ -100,7 +105,7 @@ def test_the_published_recipes_run(recipe: str, tmp_path: Path) -> None:
     fabric = make_fabric("bf16-mixed")
     backbone = run_distil(FRAMES, Targets(FRAMES), NETWORK, STUDENT, DistilConfig(**changes), tmp_path / "distil", fabric)
     assert backbone.card.network.activation == ("gelu" if recipe == "scalr_plus" else "relu")
-    student = run_finetune(FRAMES, Labels(FRAMES), 3, backbone, FinetuneConfig(**changes), tmp_path / "finetune", fabric)
+    student = run_finetune(_lesson(backbone), FinetuneConfig(**changes), tmp_path / "finetune", fabric)
     assert student.network.activation == backbone.card.network.activation
     assert all(torch.isfinite(value).all() for value in student.state_dict().values())
 
@@ -113,7 +118,7 @@ def test_a_probe_learns_and_leaves_the_backbone_alone(distilled: tuple[Path, lis
         return {"accuracy": _accuracy(student)}
 
     config = ProbeConfig(**COMMON, steps=40, lr=3e-2, input=STILL, evaluate_every=40)
-    student = run_probe(FRAMES, Labels(FRAMES), 3, backbone, config, tmp_path, make_fabric("32-true"), evaluate=evaluate)
+    student = run_probe(_lesson(backbone), config, tmp_path, make_fabric("32-true"), evaluate=evaluate)
     assert seen == [40] and _accuracy(student) > 0.8
     assert all(torch.equal(value, backbone.weights[name]) for name, value in student.backbone.state_dict().items())
     assert '"accuracy"' in (tmp_path / "log.jsonl").read_text()
@@ -131,10 +136,8 @@ def test_fine_tuning_learns_and_ends_as_a_model_folder(distilled: tuple[Path, li
         group_weight=0.5,
         label_smoothing=0.02,
     )
-    groups = np.array([0, 0, 1])
-    student = run_finetune(
-        FRAMES, Labels(FRAMES), 3, load_backbone(distilled[0]), config, tmp_path / "work", make_fabric("32-true"), groups=groups
-    )
+    lesson = Lesson(FRAMES, Labels(FRAMES), 3, load_backbone(distilled[0]), groups=np.array([0, 0, 1]))
+    student = run_finetune(lesson, config, tmp_path / "work", make_fabric("32-true"))
     assert _accuracy(student) > 0.8
     names = LabelSet(names=("floor", "ceiling", "wall"), colours=((1, 2, 3), (4, 5, 6), (7, 8, 9)))
     save_student(student, ModelCard(labels=names, network=student.network, geometry=STUDENT.geometry), tmp_path / "model")
@@ -150,7 +153,7 @@ def test_learning_from_nothing_depends_on_the_seed_alone() -> None:
 def test_what_does_not_fit_is_said_before_training(tmp_path: Path) -> None:
     fabric, start = make_fabric("32-true"), Backbone.untrained(NETWORK, STUDENT, 0)
     with pytest.raises(ConfigError, match="has label 2, the student has 2 classes"):
-        run_probe(FRAMES, Labels(FRAMES), 2, start, ProbeConfig(**COMMON), tmp_path, fabric)
+        run_probe(Lesson(FRAMES, Labels(FRAMES), 2, start), ProbeConfig(**COMMON), tmp_path, fabric)
     with pytest.raises(ConfigError, match="cannot start from"):
         wider = NetworkConfig(depth=2, width=8)
         run_distil(FRAMES, Targets(FRAMES), wider, STUDENT, DistilConfig(**COMMON), tmp_path, fabric, start=start)

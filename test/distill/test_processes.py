@@ -13,6 +13,7 @@ from rooms import STUDENT, Labels, Rooms, Targets
 
 from xkd_ros.core.card import NetworkConfig
 from xkd_ros.distill.distillation import run_distil
+from xkd_ros.distill.lesson import Lesson
 from xkd_ros.distill.probe import run_probe
 from xkd_ros.distill.recipe import DistilConfig, ProbeConfig
 from xkd_ros.train.engine import make_fabric
@@ -30,10 +31,8 @@ def learn(folder: Path) -> dict[str, list[float]]:
     backbone = run_distil(
         frames, Targets(frames), network, STUDENT, config, folder / "distil", fabric, lambda *f: losses["distil"].append(f[2]["loss"])
     )
-    run_probe(
-        frames, Labels(frames), 3, backbone, ProbeConfig(**COMMON, steps=10, lr=1e-2), folder / "probe", fabric,
-        lambda *f: losses["probe"].append(f[2]["loss"]),
-    )  # fmt: skip
+    lesson, probe = Lesson(frames, Labels(frames), 3, backbone), ProbeConfig(**COMMON, steps=10, lr=1e-2)
+    run_probe(lesson, probe, folder / "probe", fabric, lambda *f: losses["probe"].append(f[2]["loss"]))
     return losses
 
 

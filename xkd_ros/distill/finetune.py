@@ -4,47 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 from lightning_fabric import Fabric
 
-from xkd_ros.distill.backbone import Backbone
 from xkd_ros.distill.distillation import Progress
-from xkd_ros.distill.frame_samples import Frames
 from xkd_ros.distill.label_stage import Evaluate, learn_labels
-from xkd_ros.distill.labelled_frames import Labels
+from xkd_ros.distill.lesson import Lesson
 from xkd_ros.distill.recipe import FinetuneConfig
 from xkd_ros.nets.student import Student
 
 
 def run_finetune(
-    frames: Frames,
-    labels: Labels,
-    classes: int,
-    backbone: Backbone,
-    config: FinetuneConfig,
-    folder: Path,
-    fabric: Fabric,
-    progress: Progress | None = None,
-    evaluate: Evaluate | None = None,
-    groups: np.ndarray | None = None,
+    lesson: Lesson, config: FinetuneConfig, folder: Path, fabric: Fabric, progress: Progress | None = None, evaluate: Evaluate | None = None
 ) -> Student:
-    """Train a new class head and the whole backbone; goes on where a killed run was.
-
-    Args:
-        frames: Frame store.
-        labels: Frame number → labels and confidence.
-        classes: Number of classes.
-        backbone: Where to start; `Backbone.untrained` learns from nothing.
-        config: Recipe.
-        folder: Checkpoint and log. It must belong to these inputs: the caller sees to that.
-        fabric: Launched.
-        progress: (done, total, {"loss", "lr", "samples_per_s"}), on rank 0.
-        evaluate: (student, step) → figures for the log, on rank 0.
-        groups: (C,) group of each class, for `config.group_weight`; for instance `INDOOR12_TO_STRUCT4[:12]`.
-    Returns:
-        A plain student in evaluation mode on the CPU.
-    Raises:
-        ConfigError: no frames, no labels, or labels that are no class.
-        ModelError: `folder` holds a checkpoint of another network.
-    """
-    return learn_labels(frames, labels, classes, backbone, config, False, config.layer_decay, folder, fabric, progress, evaluate, groups)
+    """Train a new class head and the whole backbone on the labels alone; see `methods.train_student`."""
+    return learn_labels(lesson, config, False, config.layer_decay, folder, fabric, progress, evaluate)

@@ -11,11 +11,10 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from xkd_ros.distill.backbone import Backbone
 from xkd_ros.distill.distillation import Progress, report_to
-from xkd_ros.distill.frame_samples import Frames
-from xkd_ros.distill.labelled_frames import ConfidentLoss, LabelledFrames, LabelledItem, Labels, collate_labelled_frames, count_frame_labels
+from xkd_ros.distill.labelled_frames import ConfidentLoss, LabelledFrames, LabelledItem, collate_labelled_frames, count_frame_labels
 from xkd_ros.distill.layer_decay import layer_groups
+from xkd_ros.distill.lesson import Lesson
 from xkd_ros.distill.passes import share_of
 from xkd_ros.distill.recipe import LabelStageConfig
 from xkd_ros.distill.student_input import StudentInput
@@ -28,10 +27,7 @@ Evaluate = Callable[[Student, int], dict[str, Any]]
 
 
 def learn_labels(
-    frames: Frames,
-    labels: Labels,
-    classes: int,
-    backbone: Backbone,
+    lesson: Lesson,
     config: LabelStageConfig,
     frozen: bool,
     layer_decay: float,
@@ -39,18 +35,12 @@ def learn_labels(
     fabric: Fabric,
     progress: Progress | None,
     evaluate: Evaluate | None,
-    groups: np.ndarray | None,
 ) -> Student:
     """Put a zero-initialised class head on the backbone, train, and fold the head; see `run_probe` and `run_finetune`."""
-    numbers = share_of(frames.numbers("train"), config.label_share, config.seed)
-    student_input = StudentInput(config.input, backbone.card.student, frames.manifest.intensity)
-    samples = LabelledFrames(frames, labels, numbers, student_input, config.seed)
-    counts = count_frame_labels(labels, numbers, classes)
-    weight = class_weights(counts, config.class_weight_power) if config.class_weight_power else None
-    network = backbone.card.network.model_copy(update={"classes": classes})
-    with torch.random.fork_rng():
-        torch.manual_seed(config.seed)
-        model = ClassifyingStudent(network, backbone.build(config.drop_path, config.gradient_checkpointing), frozen)
+    numbers = share_of(lesson.frames.numbers("train"), config.label_share, config.seed)
+    student_input = StudentInput(config.input, lesson.backbone.card.student, lesson.frames.manifest.intensity)
+    samples = LabelledFrames(lesson.frames, lesson.labels, numbers, student_input, config.seed)
+    model = classifier(lesson, config, frozen)
 
     def folded(average: nn.Module) -> Student:
         assert isinstance(average, ClassifyingStudent)
@@ -58,7 +48,7 @@ def learn_labels(
 
     average = fit(
         model,
-        ConfidentLoss(weight, config.label_smoothing, groups, config.group_weight),
+        label_loss(lesson, config, numbers),
         samples,
         collate_labelled_frames,
         config.engine(len(numbers), fabric.world_size),
@@ -70,6 +60,25 @@ def learn_labels(
         size=_points,
     )
     return folded(average)
+
+
+def classifier(lesson: Lesson, config: LabelStageConfig, frozen: bool = False) -> ClassifyingStudent:
+    """Put a zero-initialised class head on the backbone of a lesson."""
+    network = lesson.backbone.card.network.model_copy(update={"classes": lesson.classes})
+    with torch.random.fork_rng():
+        torch.manual_seed(config.seed)
+        return ClassifyingStudent(network, lesson.backbone.build(config.drop_path, config.gradient_checkpointing), frozen)
+
+
+def label_loss(lesson: Lesson, config: LabelStageConfig, numbers: np.ndarray) -> ConfidentLoss:
+    """Make the loss of labels; how much a class weighs follows from its labels in some of the frames.
+
+    Raises:
+        ConfigError: a label that is no class.
+    """
+    counts = count_frame_labels(lesson.labels, numbers, lesson.classes)
+    weight = class_weights(counts, config.class_weight_power) if config.class_weight_power else None
+    return ConfidentLoss(weight, config.label_smoothing, lesson.groups, config.group_weight)
 
 
 def _points(item: LabelledItem) -> int:

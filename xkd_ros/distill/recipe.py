@@ -148,8 +148,8 @@ class ProbeConfig(LabelStageConfig):
     }
 
 
-class FinetuneConfig(LabelStageConfig):
-    """Fine-tuning (METHODS 2.6)."""
+class WholeStudentConfig(LabelStageConfig):
+    """What the ways to train the whole student have in common (METHODS 2.6)."""
 
     table: ClassVar[Table] = {
         "scalr": {
@@ -175,6 +175,16 @@ class FinetuneConfig(LabelStageConfig):
         share = given.get("label_share", 1.0)
         few = isinstance(share, (int, float)) and share < _FEW_LABELS
         return {**cls.table[recipe], **(cls.few_labels[recipe] if few else {})}
+
+
+class FinetuneConfig(WholeStudentConfig):
+    """Fine-tuning on labels."""
+
+    method: Literal["labels"] = "labels"
+
+    def deciding(self) -> dict[str, Any]:
+        """Return what decides the result."""
+        return {name: value for name, value in super().deciding().items() if name != "method"}
 
 
 def _merged(preset: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:

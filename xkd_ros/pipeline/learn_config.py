@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from xkd_ros.bags.frame_config import FrameConfig
 from xkd_ros.core.card import GeometryConfig, NetworkConfig
 from xkd_ros.core.config import change, load_yaml, validate
+from xkd_ros.distill.methods import FINETUNE, METHODS, MethodConfig
 from xkd_ros.distill.pseudo_config import PseudoConfig
 from xkd_ros.distill.recipe import DistilConfig, FinetuneConfig, ProbeConfig, Recipe
 from xkd_ros.distill.student_input import StudentConfig
@@ -38,15 +39,22 @@ class LearnConfig(BaseModel):
     distill: DistilConfig = DistilConfig()
     pseudo: PseudoConfig = PseudoConfig()
     probe: ProbeConfig = ProbeConfig()
-    finetune: FinetuneConfig = FinetuneConfig()
+    finetune: MethodConfig = Field(default_factory=FinetuneConfig, discriminator="method", description="`method` chooses among the four")
 
     @model_validator(mode="before")
     @classmethod
     def _hand_down_recipe(cls, given: Any) -> Any:
-        if isinstance(given, dict) and "recipe" in given:
-            stages = {name: given.get(name, {}) for name in ("distill", "probe", "finetune")}
-            return {**given, **{name: {"recipe": given["recipe"], **stage} for name, stage in stages.items() if isinstance(stage, dict)}}
-        return given
+        """Tell each stage the recipe; that of a method is our own recipe with this method as its last stage."""
+        if not isinstance(given, dict):
+            return given
+        asked = given.get("recipe")
+        stages = {name: stage for name in ("distill", "probe", "finetune") if isinstance(stage := given.get(name, {}), dict)}
+        method = asked if asked in METHODS else FINETUNE
+        recipe = "indoor" if asked in METHODS else asked
+        handed = {name: {**({} if recipe is None else {"recipe": recipe}), **stage} for name, stage in stages.items()}
+        if "finetune" in handed:
+            handed["finetune"] = {"method": method, **handed["finetune"]}
+        return {**given, **handed, **({} if recipe is None else {"recipe": recipe})}
 
     @model_validator(mode="after")
     def _works_together(self) -> LearnConfig:
@@ -56,8 +64,10 @@ class LearnConfig(BaseModel):
         if len(set(precisions.values())) > 1:
             given = ", ".join(f"{name} {precision}" for name, precision in precisions.items())
             raise ValueError(f"one precision serves all stages, found {given}: set it for all three")
-        if not self.cache and self.distill.workers:
-            raise ValueError("without cache the teacher looks while the student learns, in the same process: set distill.workers to 0")
+        asking = {"distill": self.distill, **({} if self.finetune.method == FINETUNE else {"finetune": self.finetune})}
+        busy = [name for name, stage in asking.items() if stage.workers]
+        if not self.cache and busy:
+            raise ValueError(f"without cache the teacher looks while the student learns, in the same process: set {busy[0]}.workers to 0")
         return self
 
     @property

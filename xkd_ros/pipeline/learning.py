@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from lightning_fabric import Fabric
 
 from xkd_ros.bags.frame_store import FrameStore
@@ -22,9 +21,10 @@ from xkd_ros.core.labels import INDOOR12, INDOOR12_TO_STRUCT4
 from xkd_ros.core.share import share_folders
 from xkd_ros.distill.backbone import Backbone, load_backbone
 from xkd_ros.distill.distillation import run_distil
-from xkd_ros.distill.finetune import run_finetune
 from xkd_ros.distill.label_score import score_against_truth
 from xkd_ros.distill.label_store import LabelStore
+from xkd_ros.distill.lesson import Lesson
+from xkd_ros.distill.methods import FINETUNE, train_student
 from xkd_ros.distill.probe import run_probe
 from xkd_ros.distill.pseudo_labels import write_pseudo_labels
 from xkd_ros.evaluate.evaluation import EVALUATION_NAME
@@ -148,13 +148,13 @@ class Learning:
 
     def probe(self, progress: Progress) -> Result:
         """Train a linear classifier on the frozen student: how much distillation taught."""
-        student = run_probe(*self._label_inputs(), self.config.probe, self.work / "probe", self.fabric, progress, groups=self._groups())
+        student = run_probe(self._lesson(), self.config.probe, self.work / "probe", self.fabric, progress)
         return self._keep(student, "probe", {"method": "linear probe", **self.config.probe.model_dump(mode="json")}), {}
 
     def finetune(self, progress: Progress) -> Result:
-        """Train all of the student on the pseudo-labels."""
+        """Train all of the student, by the method that the configuration names."""
         config = self.config.finetune
-        student = run_finetune(*self._label_inputs(), config, self.work / "finetune", self.fabric, progress, groups=self._groups())
+        student = train_student(self._lesson(config.method != FINETUNE), config, self.work / "finetune", self.fabric, progress)
         return self._keep(student, "finetune", {"method": "label-free distillation", **self.config.model_dump(mode="json")}), {}
 
     def evaluation(self, progress: Progress) -> Result:
@@ -223,13 +223,12 @@ class Learning:
         self.fabric.barrier()
         return load_backbone(self.work / "distill").card.sha256
 
-    def _label_inputs(self) -> tuple[FrameStore, LabelStore, int, Backbone]:
-        frames = self.open_frames()
-        return frames, self.open_labels(frames), len(self.class_map.label_set), load_backbone(self.work / "distill")
-
-    def _groups(self) -> np.ndarray | None:
-        """Structural groups of the classes, where the classes are indoor-12."""
-        return INDOOR12_TO_STRUCT4[: len(INDOOR12)] if self.class_map.label_set.hash == INDOOR12.hash else None
+    def _lesson(self, images: bool = False) -> Lesson:
+        """Lay out what the student learns from, the teacher's answers with `images`; groups of classes are known for indoor-12 alone."""
+        frames, names = self.open_frames(), self.class_map.label_set
+        groups = INDOOR12_TO_STRUCT4[: len(INDOOR12)] if names.hash == INDOOR12.hash else None
+        backbone, targets = load_backbone(self.work / "distill"), self.open_targets(frames) if images else None
+        return Lesson(frames, self.open_labels(frames), len(names), backbone, targets, groups)
 
     def _intensity(self, frames: FrameStore, rig: str) -> IntensityConfig:
         return IntensityConfig(per_scan=True) if self.config.student.intensity == "per_scan" else frames.manifest.intensity[rig]

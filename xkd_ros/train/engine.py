@@ -56,6 +56,7 @@ def fit(
     progress: Callable[[dict[str, float]], None] | None = None,
     groups: Sequence[ParameterGroup] | None = None,
     size: Callable[[Any], int] | None = None,
+    watch: Callable[[nn.Module, int], None] | None = None,
 ) -> nn.Module:
     """Train until `config.steps`, continuing from `folder` when it holds a checkpoint.
 
@@ -71,6 +72,8 @@ def fit(
         progress: Gets step, steps, loss, lr and samples_per_s after each step, on rank 0.
         groups: Weights with their share of the learning rate; None: all that learn, alike.
         size: Item → its cost, such as points, for `balance_steps` and accumulation; None deals items in their order.
+        watch: (averaged model on this process's device, number of the step) before each step, on every process. What it changes must
+            be the same on all of them, and lie in buffers of `model` if it is to outlive an interruption.
     Returns:
         The averaged model, on the CPU.
     Raises:
@@ -91,6 +94,8 @@ def fit(
     for step in range(first, config.steps):
         rate = learning_rate(step, config)
         set_rates(optimizer, groups, rate)
+        if watch:
+            watch(average.model, step)
         statistics = [buffer.clone() for buffer in model.buffers()]
         value = 0.0
         for part in range(config.accumulate):

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from xkd_ros.bags.frame_config import FrameConfig
 from xkd_ros.core.card import GeometryConfig, NetworkConfig
 from xkd_ros.distill.pseudo_config import PseudoConfig
-from xkd_ros.distill.recipe import DistilConfig, FinetuneConfig, ProbeConfig
+from xkd_ros.distill.recipe import DistilConfig, FinetuneConfig, ProbeConfig, WholeStudentConfig
 from xkd_ros.distill.student_input import StudentConfig
 from xkd_ros.teacher.config import TargetConfig
 from xkd_ros.worlds.walkthrough import SCAN_PERIOD_S, split_of
+
+MethodT = TypeVar("MethodT", bound=WholeStudentConfig)
 
 RIGS: dict[str, tuple[str, ...]] = {
     "ouster16": ("ouster16",),
@@ -113,6 +115,16 @@ class Scale(BaseModel):
         stage = {**self._stage(seed, steps or self.finetune_steps), "drop_path": 0.0, "lr": 1.5e-3, "label_share": label_share}
         return FinetuneConfig.model_validate({**stage, **_LABELS, **({} if pretrained else {"layer_decay": 1.0})})
 
+    def method(self, kind: type[MethodT], seed: int, **changes: Any) -> MethodT:
+        """Train the whole student by another method, for as many steps as fine-tuning takes.
+
+        Args:
+            kind: Configuration class of the method.
+            seed: Of weights, order and augmentation.
+            changes: Fields that are not the method's own defaults.
+        """
+        return kind.model_validate({**self.finetune(seed).model_dump(include=_COMMON), **changes})
+
     def _stage(self, seed: int, steps: int) -> dict[str, Any]:
         return {
             "recipe": "indoor",
@@ -126,6 +138,7 @@ class Scale(BaseModel):
 
 
 _LABELS = {"class_weight_power": 0.25, "label_smoothing": 0.02}
+_COMMON = {"recipe", "steps", "batch", "seed", "tensorboard", "evaluate_every", "input", "drop_path", "lr", *_LABELS}
 
 SMALL = Scale(
     name="small",

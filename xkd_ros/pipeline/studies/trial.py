@@ -10,11 +10,12 @@ from xkd_ros.bags.frame_store import FrameStore
 from xkd_ros.core.card import IntensityConfig, ModelCard
 from xkd_ros.core.errors import ConfigError
 from xkd_ros.distill.backbone import Backbone
-from xkd_ros.distill.finetune import run_finetune
 from xkd_ros.distill.label_store import LabelStore
 from xkd_ros.distill.labelled_frames import Labels as TrainingLabels
+from xkd_ros.distill.lesson import Lesson
+from xkd_ros.distill.methods import MethodConfig, train_student
 from xkd_ros.distill.probe import run_probe
-from xkd_ros.distill.recipe import FinetuneConfig, ProbeConfig
+from xkd_ros.distill.recipe import ProbeConfig
 from xkd_ros.evaluate.evaluation import Evaluation
 from xkd_ros.evaluate.frame_evaluation import evaluate_frames
 from xkd_ros.evaluate.scan_logits import Labels, calibrate, logits_of
@@ -23,6 +24,7 @@ from xkd_ros.pipeline.run_folder import stage_key
 from xkd_ros.pipeline.studies.workshop import Workshop
 from xkd_ros.runtime.segmenter import Segmenter
 from xkd_ros.runtime.torch_backend import run_in_memory
+from xkd_ros.teacher.target_store import TargetStore
 
 SURE = 0.8
 """Confidence of the pseudo-labels that probabilities are calibrated on."""
@@ -50,7 +52,13 @@ class Trial:
         self._workshop, self._folder = workshop, workshop.root / "cells" / name
 
     def learn(
-        self, config: ProbeConfig | FinetuneConfig, frames: FrameStore, labels: TrainingLabels, labels_hash: str, backbone: Backbone
+        self,
+        config: ProbeConfig | MethodConfig,
+        frames: FrameStore,
+        labels: TrainingLabels,
+        labels_hash: str,
+        backbone: Backbone,
+        targets: TargetStore | None = None,
     ) -> Student:
         """Probe or fine-tune, according to the configuration; goes on after an interruption.
 
@@ -60,16 +68,18 @@ class Trial:
             labels: Of these frames.
             labels_hash: Identifies the labels.
             backbone: Where to start.
+            targets: What the image teacher says about these frames, for methods that ask it.
         """
         workshop = self._workshop
         inputs = {"frames": frames.hash, "labels": labels_hash, "backbone": backbone.card.sha256 or "untrained"}
+        inputs |= {} if targets is None else {"targets": targets.hash}
         key = stage_key("learn", [config.deciding(), backbone.card.network.model_dump()], inputs)
         config = config.model_copy(update={"workers": workshop.workers})
-        classes, folder = len(workshop.class_map.label_set), self._folder / key
+        lesson, folder = Lesson(frames, labels, len(workshop.class_map.label_set), backbone, targets), self._folder / key
         with workshop.progress.step("probing" if isinstance(config, ProbeConfig) else "fine-tuning") as report:
             if isinstance(config, ProbeConfig):
-                return run_probe(frames, labels, classes, backbone, config, folder, workshop.fabric, report)
-            return run_finetune(frames, labels, classes, backbone, config, folder, workshop.fabric, report)
+                return run_probe(lesson, config, folder, workshop.fabric, report)
+            return train_student(lesson, config, folder, workshop.fabric, report)
 
     def segmenter(self, student: Student, threads: int | None = None) -> Segmenter:
         """Put a student behind the code that runs on the robot; `threads` are for the whole process, None leaves them."""

@@ -1,0 +1,46 @@
+"""What can be set of the method `ignet`."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from xkd_ros.distill.recipe import WholeStudentConfig
+
+
+class FovMixConfig(BaseModel):
+    """Two scans of a rig become one: the sector that a camera sees is taken from the second."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    share: float = Field(0.5, ge=0, le=1, description="of the scans that are mixed")
+    guard_deg: float = Field(2.0, ge=0, le=30, description="left empty on both sides of a border, where the scans do not meet")
+    turned: float = Field(0.5, ge=0, le=1, description="of the mixed scans, whose sector is turned first: images then help on all sides")
+
+
+class RetrainConfig(BaseModel):
+    """Pseudo-labels of the mean teacher, balanced by class and range, that a second training learns from as well."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    share: float = Field(0.5, ge=0, lt=1, description="of the steps; 0: none")
+    keep: float = Field(0.5, gt=0, le=1, description="share of the surest points of each class and range")
+    edges_m: tuple[float, ...] = Field((0.0, 1.0, 2.0, 3.0, 5.0, 8.0, 12.0, 20.0), min_length=1, description="inner radii of the ranges")
+    least_points: int = Field(1000, ge=1, description="of a class in a range; fewer are no basis for a threshold")
+
+
+class IgnetConfig(WholeStudentConfig):
+    """Weakly or semi-supervised training with images (METHODS 4); `label_share` < 1: the other frames are learnt from without labels."""
+
+    method: Literal["ignet"]
+    average_decay: float = Field(0.99, ge=0, lt=1, description="of the mean teacher, whose weights are the result")
+    consistency_weight: float = Field(1.0, ge=0, description="of agreeing with the mean teacher where there is no label")
+    feature_weight: float = Field(1.0, ge=0, description="of saying what the image teacher says where a camera sees")
+    contrast_weight: float = Field(0.1, ge=0, description="of resembling what images show of the same class")
+    contrast_hidden: int = Field(256, ge=1, description="width between the layers of the head that speaks the image teacher's language")
+    temperature: float = Field(0.1, gt=0)
+    bank: int = Field(256, ge=1, description="image features kept of each class")
+    anchors: int = Field(1024, ge=1, description="of a batch, drawn at random; bounds the cost")
+    mix: FovMixConfig = FovMixConfig()
+    retrain: RetrainConfig = RetrainConfig()

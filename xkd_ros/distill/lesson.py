@@ -1,0 +1,43 @@
+"""What a student can learn from: frames, labels of them, what the image teacher says about them, and where it starts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from xkd_ros.core.errors import ConfigError
+from xkd_ros.distill.backbone import Backbone
+from xkd_ros.distill.frame_samples import Frames, Targets
+from xkd_ros.distill.labelled_frames import Labels
+
+
+@dataclass(frozen=True, eq=False)
+class Lesson:
+    """Everything that one of the ways to train the whole student may read.
+
+    Attributes:
+        frames: Frame store.
+        labels: Frame number → labels and confidence; 255 where there is none.
+        classes: Number of classes.
+        backbone: Where to start; `Backbone.untrained` learns from nothing.
+        targets: Frame number → what the image teacher says; None where there is no teacher.
+        groups: (C,) group of each class, for `group_weight`; for instance `INDOOR12_TO_STRUCT4[:12]`.
+    """
+
+    frames: Frames
+    labels: Labels
+    classes: int
+    backbone: Backbone
+    targets: Targets | None = None
+    groups: np.ndarray | None = None
+
+    def teacher(self, method: str) -> Targets:
+        """Return the targets.
+
+        Raises:
+            ConfigError: there are none.
+        """
+        if self.targets is None:
+            raise ConfigError(f"the method {method} learns from images too: give it the targets of an image teacher")
+        return self.targets
