@@ -9,6 +9,7 @@ from lightning_fabric import Fabric
 from xkd_ros.distill.distillation import Progress
 from xkd_ros.distill.finetune import run_finetune
 from xkd_ros.distill.ignet.config import IgnetConfig
+from xkd_ros.distill.ignet.training import run_ignet
 from xkd_ros.distill.label_stage import Evaluate
 from xkd_ros.distill.lesson import Lesson
 from xkd_ros.distill.recipe import FinetuneConfig
@@ -38,5 +39,5 @@ def train_student(
         ModelError: `folder` holds a checkpoint of another network.
     """
     if isinstance(config, IgnetConfig):
-        raise AssertionError("ignet")
+        return run_ignet(lesson, config, folder, fabric, progress, evaluate)
     return run_finetune(lesson, config, folder, fabric, progress, evaluate)
