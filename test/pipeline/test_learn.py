@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -77,8 +78,6 @@ def test_the_same_command_again_does_nothing(learnt, walk, settings):
 
 
 def test_changed_settings_are_refused_before_anything_is_touched_and_redo_makes_what_follows_again(learnt, walk, settings, tmp_path):
-    import shutil
-
     run = tmp_path / "run"
     shutil.copytree(learnt / "run", run)
     changed = read_config(None, [*settings, "probe.steps=1", "pseudo.keep_share=0.9"])
@@ -97,8 +96,6 @@ def test_changed_settings_are_refused_before_anything_is_touched_and_redo_makes_
 
 
 def test_a_model_folder_that_is_gone_is_written_again(learnt, walk, settings, tmp_path):
-    import shutil
-
     shutil.move(learnt / "site", tmp_path / "elsewhere")
     learn(read_config(None, settings), Sources((walk,)), learnt / "run", learnt / "site")
     assert load_card(learnt / "site").hash == load_card(tmp_path / "elsewhere").hash
@@ -137,6 +134,21 @@ def test_a_recipe_reaches_all_stages_unless_one_names_its_own():
     config = LearnConfig.model_validate({"recipe": "scalr", "finetune": {"recipe": "scalr_plus"}})
     assert (config.distill.recipe, config.probe.recipe, config.finetune.recipe) == ("scalr", "scalr", "scalr_plus")
     assert config.finetune.lr == 1e-4 and config.distill.pairs.student_input == "frustum"
+
+
+def test_a_method_is_chosen_by_name_on_what_earlier_stages_left(learnt, walk, settings, tmp_path):
+    work = tmp_path / "run"
+    shutil.copytree(learnt / "run", work)
+    before = (work / "distill" / "backbone.json").stat().st_mtime_ns
+    lines = [*settings, "recipe=ignet", "labels=both", "finetune={contrast_hidden: 8, bank: 8, retrain: {least_points: 5}}"]
+    config = read_config(None, lines)
+    assert config.recipe == "indoor" and config.finetune.method == "ignet" and config.finetune.steps == 3
+    with pytest.raises(ConfigError, match="finetune"):
+        learn(config, Sources((walk,)), work, tmp_path / "site")
+    learn(config, Sources((walk,)), work, tmp_path / "site", redo=("stale",))
+    card = load_card(tmp_path / "site")
+    assert card.recipe["finetune"]["method"] == "ignet" and card.recipe["method"] == "given labels and label-free distillation"
+    assert (work / "distill" / "backbone.json").stat().st_mtime_ns == before
 
 
 @pytest.mark.parametrize("name", ["learn", "learn-cpu"])

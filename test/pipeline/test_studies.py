@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -7,11 +8,12 @@ import torch
 
 from xkd_ros.core.card import IntensityConfig, NetworkConfig
 from xkd_ros.core.errors import ConfigError, ModelError
-from xkd_ros.core.labels import INDOOR12, STRUCT4
+from xkd_ros.core.labels import INDOOR12, INDOOR12_TO_STRUCT4, STRUCT4, LabelSet
+from xkd_ros.distill.given_labels import GivenLabels
 from xkd_ros.nets.image_checkpoint import ImageTeacherCard, save_image_teacher
 from xkd_ros.nets.image_student import ImageNetworkConfig, seeded_image_student
 from xkd_ros.pipeline.studies import trial
-from xkd_ros.pipeline.studies.given_labels import ProjectedLabels, TrueLabels
+from xkd_ros.pipeline.studies.given_labels import ProjectedLabels, ScribbleLabels
 from xkd_ros.pipeline.studies.joined import JoinedFrames, JoinedTargets
 from xkd_ros.pipeline.studies.machine import PeakMemory
 from xkd_ros.pipeline.studies.progress import StudyProgress
@@ -154,22 +156,25 @@ def _times(folder: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
 
 
-@pytest.mark.parametrize("name", ["rigs", "pseudo_vs_real", "teachers", "depth"])
+@pytest.mark.parametrize("name", ["rigs", "pseudo_vs_real", "teachers", "depth", "ignet"])
 def test_the_other_studies_do_their_cells(name, tmp_path, work, teacher, monkeypatch):
     # Another rig would be another simulation.
     monkeypatch.setattr("xkd_ros.pipeline.studies.pseudo_vs_real.RIG", "ouster16")
-    run_study(name, work=work, teachers=[str(teacher)], out=tmp_path, scale=TINY, cells=1)
+    # The first cells of these are plain fine-tuning.
+    count = 2 if name in ("ignet",) else 1
+    run_study(name, work=work, teachers=[str(teacher)], out=tmp_path, scale=TINY, cells=count)
     queue = STUDIES[name].cells(TINY, ["tiny-teacher"])
-    (result,) = Results(tmp_path / f"{name}-tiny").of(queue)
+    result = Results(tmp_path / f"{name}-tiny").of(queue)[0]
     assert result.cell == queue[0] and result.versions["torch"] and result.machine["cores"]
     wanted = {
         "rigs": {"real"},
         "pseudo_vs_real": {"real", "pseudo", "teacher", "trusted", "temperature"},
         "teachers": {"probe", "finetune"},
         "depth": {"real", "hz", "network_ms", "total_ms", "memory_gb"},
+        "ignet": {"real"},
     }[name]
     assert wanted <= result.metrics.keys()
-    assert f"1 of {len(queue)}" in (tmp_path / f"{name}-tiny.md").read_text()
+    assert f"{count} of {len(queue)}" in (tmp_path / f"{name}-tiny.md").read_text()
     if name == "pseudo_vs_real":
         seen, labelled = result.metrics["real"]["in view"], result.metrics["teacher"]["teacher"]
         assert 0 < labelled["points"] <= seen["points"], "projected labels are those of points in view"
@@ -182,14 +187,44 @@ def test_labels_are_what_they_say(work, teacher):
     fabric.launch()
     workshop = Workshop(work, TINY, [str(teacher)], fabric, StudyProgress(1))
     frames, targets = workshop.frames("ouster16", "val"), workshop.targets("ouster16", "val", "tiny-teacher")
-    labels, sure = TrueLabels(frames, INDOOR12)[0]
+    labels, sure = GivenLabels(frames, INDOOR12)[0]
     assert np.array_equal(labels, frames.scan(0).truth) and np.array_equal(sure, labels != 255)
-    with pytest.raises(ConfigError, match="no true labels of the classes wall, floor, ceiling, non-structural"):
-        TrueLabels(frames, STRUCT4)
+    assert np.array_equal(GivenLabels(frames, STRUCT4)[0][0], INDOOR12_TO_STRUCT4[frames.scan(0).truth])
+    with pytest.raises(ConfigError, match="true labels know 'wall', the classes are tree, bush"):
+        GivenLabels(frames, LabelSet(names=("tree", "bush"), colours=((1, 2, 3), (4, 5, 6))))
+    few = SimpleNamespace(manifest=frames.manifest, scan=half_labelled(frames))
+    labels = frames.scan(0).truth
+    filled, sure = GivenLabels(few, INDOOR12, {0: (np.full_like(labels, 7), np.full(len(labels), 0.3, np.float32))})[0]
+    given = (np.arange(len(labels)) % 2 == 0) & (labels != 255)
+    assert np.array_equal(filled, np.where(given, labels, 7)) and np.allclose(sure, np.where(given, 1, 0.3))
     labels, sure = ProjectedLabels(frames, targets)[0]
     (view,) = targets[0]
     assert np.array_equal(labels[view.point], view.scores.argmax(1)) and sure[view.point] == pytest.approx(view.scores.max(1), abs=1e-3)
     assert (np.delete(labels, view.point) == 255).all() and not np.delete(sure, view.point).any()
+
+
+def half_labelled(frames):
+    """Scans whose every second point has a label."""
+
+    def scan(number):
+        frame = frames.scan(number)
+        return replace(frame, truth=np.where(np.arange(len(frame)) % 2, np.uint8(255), frame.truth))
+
+    return scan
+
+
+def test_scribbles_are_true_few_and_the_same_for_every_frame_of_a_place(work, teacher):
+    fabric = make_fabric("32-true")
+    fabric.launch()
+    frames = Workshop(work, TINY, [str(teacher)], fabric, StudyProgress(1)).frames("ouster16", "train")
+    scribbles, again, other = (ScribbleLabels(frames, INDOOR12, 0.08, seed) for seed in (0, 0, 1))
+    labelled = total = 0
+    for number in frames.numbers().tolist():
+        (labels, sure), true = scribbles[number], frames.scan(number).truth
+        assert np.array_equal(sure > 0, labels != 255) and np.array_equal(labels[sure > 0], true[sure > 0])
+        assert np.array_equal(labels, again[number][0]) and not np.array_equal(labels, other[number][0])
+        labelled, total = labelled + (labels != 255).sum(), total + (true != 255).sum()
+    assert 0.05 < labelled / total < 0.14
 
 
 class CountedStore:

@@ -77,7 +77,7 @@ class Frame:
         intensity: (N,) float32 in the sensor's own unit, or None.
         levelled_from_lidar: (3, 3) float64.
         world_from_lidar: (4, 4) float64, or None without poses; the world is the odometry's, one per source.
-        truth: (N,) uint8 true or hand-made labels, 255 unknown, or None. For evaluation only: nothing may learn from it.
+        truth: (N,) uint8 true or hand-made labels, 255 unknown, or None. For evaluation; nothing learns from it unless it is asked to.
         views: One per picture; empty from `FrameStore.scan` and for scans without a picture.
         turn_rate_radps: How fast the lidar turned, or None without poses.
     """

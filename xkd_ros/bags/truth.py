@@ -1,4 +1,4 @@
-"""True labels beside a recording, by stamp: of a simulation, or made by hand. They are for evaluation; nothing learns from them."""
+"""True labels beside a recording, by stamp: of a simulation, or made by hand. For evaluation; nothing learns from them unasked."""
 
 from __future__ import annotations
 

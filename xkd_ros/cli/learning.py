@@ -14,10 +14,10 @@ app = typer.Typer()
 
 Bags = Annotated[list[Path], typer.Argument(metavar="BAG...", help="Recordings: rosbag2 folders, .mcap, .db3 or ROS 1 .bag files.")]
 Rigs = Annotated[list[Path] | None, typer.Option("--rig", help="Rig YAML for what the bags lack; repeat it for several rigs.")]
-Labels = Annotated[Path | None, typer.Option("--labels", help="Real labels, for evaluation only: .npz, or PLY, PCD, CSV by stamp.")]
+Labels = Annotated[Path | None, typer.Option("--labels", help="Real labels by stamp, for evaluation; --set labels=given learns from them.")]
 Config = Annotated[Path | None, typer.Option("--config", "-c", help="YAML such as config/train/learn.yaml; default: built in.")]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, e.g. finetune.epochs=5; repeatable.")]
-Recipe = Annotated[str | None, typer.Option(help="indoor (what we deploy), scalr or scalr_plus (as published).")]
+Recipe = Annotated[str | None, typer.Option(help="indoor (what we deploy), scalr, scalr_plus (as published), or a method: ignet.")]
 Teacher = Annotated[str | None, typer.Option(help="Image teacher to distil: folder, hub id, or sim2d-indoor12.")]
 LabelTeacher = Annotated[str | None, typer.Option(help="Image teacher for the labels; default: the same.")]
 Start = Annotated[Path | None, typer.Option(help="Model folder to go on from: its backbone is fine-tuned, nothing is distilled.")]
@@ -139,7 +139,7 @@ def report(
 
 @app.command()
 def study(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="scalr, rigs, pseudo_vs_real, teachers or depth.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="scalr, rigs, pseudo_vs_real, teachers, depth or ignet.")],
     small: Annotated[bool, typer.Option("--small", help="The size for 2 CPU cores instead of one GPU.")] = False,
     cells: Annotated[int | None, typer.Option(min=0, help="Do so many cells and stop; 0 only prints the tables.")] = None,
     work: Annotated[Path, typer.Option(help="What cells share; costs only time to make again.")] = Path("runs/studies"),

@@ -255,6 +255,8 @@ class _Job:
             settings["sources"] = [(path.name, _sizes(path)) for path in paths]
         if stage.name == "distill" and self._config.start is not None:
             settings["start"] = load_card(self._config.start).hash
+        if stage.name in ("probe", "finetune") and self._config.labels != "pseudo":
+            settings["labels"] = self._config.labels
         if stage.name == "targets" and Path(self._config.classes).expanduser().is_file():
             # Presets keep their names for good; a file of the user may say something else tomorrow.
             settings["class_map"] = self._learning.class_map.hash

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -29,6 +29,9 @@ class LearnConfig(BaseModel):
     classes: str = Field("indoor12", description="class map: a preset of config/classes, or a YAML file")
     teacher: str = Field(DEFAULT_TEACHER, description="features to distil: folder or hub id, or a teacher that comes with the package")
     label_teacher: str | None = Field(None, description="class scores for the pseudo-labels; none: those of `teacher`")
+    labels: Literal["pseudo", "given", "both"] = Field(
+        "pseudo", description="pseudo: the teacher's alone; given: those of --labels in training frames; both: given, else pseudo"
+    )
     start: Path | None = Field(None, description="model folder whose backbone is fine-tuned; none: distil one from the teacher first")
     network: NetworkConfig = NetworkConfig()
     student: StudentConfig = StudentConfig(geometry=GeometryConfig(align_heading=True))

@@ -21,8 +21,10 @@ from xkd_ros.core.labels import INDOOR12, INDOOR12_TO_STRUCT4
 from xkd_ros.core.share import share_folders
 from xkd_ros.distill.backbone import Backbone, load_backbone
 from xkd_ros.distill.distillation import run_distil
+from xkd_ros.distill.given_labels import GivenLabels
 from xkd_ros.distill.label_score import score_against_truth
 from xkd_ros.distill.label_store import LabelStore
+from xkd_ros.distill.labelled_frames import Labels
 from xkd_ros.distill.lesson import Lesson
 from xkd_ros.distill.methods import FINETUNE, train_student
 from xkd_ros.distill.probe import run_probe
@@ -51,6 +53,8 @@ if TYPE_CHECKING:
 
 _SURE = 0.8
 """Confidence of the pseudo-labels that probabilities are calibrated on: wrong labels would make an honest model look too sure."""
+
+_METHODS = {"pseudo": "label-free distillation", "given": "given labels", "both": "given labels and label-free distillation"}
 
 Progress = Callable[[int, int, dict[str, float]], None]
 SHOWN = "shown"
@@ -155,7 +159,7 @@ class Learning:
         """Train all of the student, by the method that the configuration names."""
         config = self.config.finetune
         student = train_student(self._lesson(config.method != FINETUNE), config, self.work / "finetune", self.fabric, progress)
-        return self._keep(student, "finetune", {"method": "label-free distillation", **self.config.model_dump(mode="json")}), {}
+        return self._keep(student, "finetune", {"method": _METHODS[self.config.labels], **self.config.model_dump(mode="json")}), {}
 
     def evaluation(self, progress: Progress) -> Result:
         """Calibrate on validation frames, score on test frames, draw the report."""
@@ -227,8 +231,11 @@ class Learning:
         """Lay out what the student learns from, the teacher's answers with `images`; groups of classes are known for indoor-12 alone."""
         frames, names = self.open_frames(), self.class_map.label_set
         groups = INDOOR12_TO_STRUCT4[: len(INDOOR12)] if names.hash == INDOOR12.hash else None
-        backbone, targets = load_backbone(self.work / "distill"), self.open_targets(frames) if images else None
-        return Lesson(frames, self.open_labels(frames), len(names), backbone, targets, groups)
+        labels: Labels = self.open_labels(frames)
+        if self.config.labels != "pseudo":
+            labels = GivenLabels(frames, names, labels if self.config.labels == "both" else None)
+        targets = self.open_targets(frames) if images else None
+        return Lesson(frames, labels, len(names), load_backbone(self.work / "distill"), targets, groups)
 
     def _intensity(self, frames: FrameStore, rig: str) -> IntensityConfig:
         return IntensityConfig(per_scan=True) if self.config.student.intensity == "per_scan" else frames.manifest.intensity[rig]

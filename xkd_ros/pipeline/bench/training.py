@@ -18,6 +18,7 @@ from xkd_ros.bags.frame_store import FrameStore
 from xkd_ros.bags.frame_writer import write_frames
 from xkd_ros.core.card import GeometryConfig, IntensityConfig, NetworkConfig
 from xkd_ros.core.labels import INDOOR12
+from xkd_ros.distill.given_labels import GivenLabels
 from xkd_ros.distill.labelled_frames import LabelledFrames, collate_labelled_frames
 from xkd_ros.distill.student_input import InputConfig, StudentConfig, StudentInput
 from xkd_ros.nets.batch import Batch, collate
@@ -26,7 +27,6 @@ from xkd_ros.nets.student import Student, seeded_student
 from xkd_ros.pipeline.bench.reference import Reference
 from xkd_ros.pipeline.bench.timing import interleaved_ms, machine_ceilings, read_counts, scan_of_size, write_figures
 from xkd_ros.pipeline.progress import console, make_progress
-from xkd_ros.pipeline.studies.given_labels import TrueLabels
 from xkd_ros.pipeline.walks import Walk, simulate_walks
 from xkd_ros.points.preprocessor import Preprocessor
 from xkd_ros.train.allocator import keep_freed_memory
@@ -83,7 +83,7 @@ def _time_data(rig: str) -> list[dict[str, Any]]:
         for augmentation in _AUGMENTATIONS:
             config = InputConfig.model_validate({"augmentation": augmentation})
             student_input = StudentInput(config, student, frames.manifest.intensity)
-            samples = LabelledFrames(frames, TrueLabels(frames, INDOOR12), frames.numbers(), student_input, _SEED)
+            samples = LabelledFrames(frames, GivenLabels(frames, INDOOR12), frames.numbers(), student_input, _SEED)
             for number in range(_SCANS // 4):
                 samples(number)
             begun = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Labels of frames as they are: the simulation's own, and what the teacher says under each projected point, unfiltered."""
+"""Labels that studies compare: simulated strokes, and what the teacher says under each projected point, unfiltered."""
 
 from __future__ import annotations
 
@@ -7,29 +7,56 @@ import numpy as np
 from xkd_ros.bags.frame_store import FrameStore
 from xkd_ros.core.errors import ConfigError
 from xkd_ros.core.labels import LabelSet
+from xkd_ros.core.se3 import apply
 from xkd_ros.core.types import UNKNOWN
+from xkd_ros.distill.given_labels import GivenLabels
 from xkd_ros.teacher.target_store import TargetStore
+from xkd_ros.worlds.scribbles import Scribbles
+
+_SHOWN = 4000
+"""Points of a frame that strokes are drawn on."""
 
 
-class TrueLabels:
-    """True labels by frame number, all of them sure. To learn from them is the protocol of one study only: `scalr`."""
+class ScribbleLabels:
+    """Labels near simulated strokes on the surfaces of each building, the same for all its frames; 255 elsewhere (METHODS 4.1)."""
 
-    def __init__(self, frames: FrameStore, label_set: LabelSet) -> None:
-        """Choose.
+    def __init__(self, frames: FrameStore, label_set: LabelSet, share: float, seed: int) -> None:
+        """Draw the strokes.
 
+        Args:
+            frames: Of simulated walks with poses; their training frames show where surfaces are.
+            label_set: Classes.
+            share: Of the points that strokes label.
+            seed: Of the strokes.
         Raises:
-            ConfigError: the frames have true labels of other classes.
+            ConfigError: the frames have no true labels, or no poses.
         """
-        strange = [source.name for source in frames.manifest.sources if source.truth != label_set.names]
-        if strange:
-            raise ConfigError(f"{frames.folder}: recording {strange[0]} has no true labels of the classes {', '.join(label_set.names)}")
-        self._frames = frames
+        self._frames, self._true = frames, GivenLabels(frames, label_set)
+        places: dict[str, list[int]] = {}
+        for number in frames.numbers().tolist():
+            places.setdefault(frames.manifest.frames[number].source, []).append(number)
+        self._scribbles = {source: self._draw(numbers, share, seed + index) for index, (source, numbers) in enumerate(places.items())}
 
     def __getitem__(self, number: int) -> tuple[np.ndarray, np.ndarray]:
         """Return labels (N,) uint8, 255 unknown, and confidence (N,) float32."""
-        frame = self._frames.scan(number)
-        labels = np.full(len(frame.points_m), UNKNOWN, np.uint8) if frame.truth is None else frame.truth
+        labels = self._scribbles[self._frames.manifest.frames[number].source].label(self._world(number), self._true[number][0])
         return labels, (labels != UNKNOWN).astype(np.float32)
+
+    def _draw(self, numbers: list[int], share: float, seed: int) -> Scribbles:
+        rng = np.random.default_rng(seed)
+        points, labels = [], []
+        for number in numbers:
+            world, true = self._world(number), self._true[number][0]
+            shown = rng.permutation(len(world))[:_SHOWN]
+            points.append(world[shown])
+            labels.append(true[shown])
+        return Scribbles(np.concatenate(points), np.concatenate(labels), share, seed)
+
+    def _world(self, number: int) -> np.ndarray:
+        frame = self._frames.scan(number)
+        if frame.world_from_lidar is None:
+            raise ConfigError(f"frame {number} of {self._frames.folder} has no pose: strokes are drawn in the world")
+        return apply(frame.world_from_lidar, frame.points_m)
 
 
 class ProjectedLabels:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from xkd_ros.distill.backbone import Backbone
+from xkd_ros.distill.given_labels import GivenLabels
 from xkd_ros.pipeline.studies.cell import Cell, CellResult
-from xkd_ros.pipeline.studies.given_labels import TrueLabels
 from xkd_ros.pipeline.studies.paired import paired_difference
 from xkd_ros.pipeline.studies.scale import Scale
 from xkd_ros.pipeline.studies.study import REAL_ALL, by_seed, make_cell, mean_of
@@ -50,7 +50,7 @@ class ScalrStudy:
         else:
             backbone = Backbone.untrained(network, scale.student, cell.seed)
         config = scale.finetune(cell.seed, label_share=p["percent"] / 100, pretrained=pretrained)
-        labels = TrueLabels(frames, workshop.class_map.label_set)
+        labels = GivenLabels(frames, workshop.class_map.label_set)
         student = trial.learn(config, frames, labels, "true labels", backbone)
         evaluation = trial.evaluate(trial.segmenter(student), RIG)
         return trial.outcome(evaluation, p["teacher"], reduced(evaluation))
