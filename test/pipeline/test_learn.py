@@ -140,10 +140,10 @@ def test_a_method_is_chosen_by_name_on_what_earlier_stages_left(learnt, walk, se
     work = tmp_path / "run"
     shutil.copytree(learnt / "run", work)
     before = (work / "distill" / "backbone.json").stat().st_mtime_ns
-    lines = [*settings, "recipe=ignet", "labels=both", "finetune={contrast_hidden: 8, bank: 8, retrain: {least_points: 5}}"]
+    lines = [*settings, "recipe=ignet", "labels=both", "finetune.contrast_hidden=8", "finetune.retrain.least_points=5"]
     config = read_config(None, lines)
     assert config.recipe == "indoor" and config.finetune.method == "ignet" and config.finetune.steps == 3
-    with pytest.raises(ConfigError, match="finetune"):
+    with pytest.raises(ConfigError, match="--redo probe"):
         learn(config, Sources((walk,)), work, tmp_path / "site")
     learn(config, Sources((walk,)), work, tmp_path / "site", redo=("stale",))
     card = load_card(tmp_path / "site")
