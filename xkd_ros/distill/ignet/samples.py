@@ -63,7 +63,11 @@ class IgnetBatch(ConfidentBatch):
 
 
 class IgnetSamples:
-    """Number → item; the number alone decides frames, mix and poses. With unlabelled frames, every second item is of those."""
+    """Number → item; the number alone decides frames, mix and poses. With unlabelled frames, every second item is of those.
+
+    Attributes:
+        width: D of the image teacher's features.
+    """
 
     def __init__(self, lesson: Lesson, labels: Labels, labelled: np.ndarray, unlabelled: np.ndarray, config: IgnetConfig) -> None:
         """Configure.
@@ -75,7 +79,7 @@ class IgnetSamples:
             unlabelled: (G,) frames without; may be empty.
             config: Augmentation, mixing, seed.
         Raises:
-            ConfigError: no frames, or no targets.
+            ConfigError: no frames, no targets, or targets that hold no features.
         """
         if not len(labelled):
             raise ConfigError("no training frames: the frame store's train split is empty; record more or change the split")
@@ -83,6 +87,7 @@ class IgnetSamples:
         self._lists = [numbers for numbers in (labelled, unlabelled) if len(numbers)]
         self._orders = [ShuffledPasses(len(numbers), config.seed + place) for place, numbers in enumerate(self._lists)]
         self._config, student, rigs = config, lesson.backbone.card.student, lesson.frames.manifest.intensity
+        self.width = _feature_width(lesson, np.concatenate(self._lists))
         self._voxel_m, self._most = student.geometry.voxel_m, config.input.max_points
         self._student = StudentInput(config.input, student, rigs)
         # A mean teacher that sees the scan whole is a better teacher; only the pose differs.
@@ -121,9 +126,7 @@ class IgnetSamples:
         frame, (labels, confidence) = self._frames.scan(number), self._labels[number]
         pictures = [picture for picture in self._targets[number] if len(picture.point)]
         rows = [np.flatnonzero(~picture.edge) for picture in pictures]
-        features = [np.asarray(picture.features)[chosen] for picture, chosen in zip(pictures, rows) if picture.features is not None]
-        if len(features) < len(pictures):
-            raise ConfigError("the targets hold no features; make them with a feature teacher such as facebook/dinov2-small")
+        features = [np.asarray(picture.features)[chosen] for picture, chosen in zip(pictures, rows)]
         return GuidedScan(
             rig=frame.rig,
             points_m=frame.points_m @ frame.levelled_from_lidar.T.astype(np.float32),
@@ -131,7 +134,7 @@ class IgnetSamples:
             labels=labels,
             confidence=confidence,
             seen=np.concatenate([np.zeros(0, np.int64), *(picture.point[chosen] for picture, chosen in zip(pictures, rows))]),
-            features=np.concatenate(features) if features else np.zeros((0, 0), np.float16),
+            features=np.concatenate([np.zeros((0, self.width), np.float16), *features]),
             view=np.repeat(np.arange(len(pictures)), [len(chosen) for chosen in rows]),
         )
 
@@ -152,11 +155,25 @@ class IgnetSamples:
         return scan.take(kept)
 
 
+def _feature_width(lesson: Lesson, numbers: np.ndarray) -> int:
+    """Find the width of the image features.
+
+    Raises:
+        ConfigError: the targets hold none, or no camera sees a point.
+    """
+    targets = lesson.teacher("ignet")
+    for number in numbers.tolist():
+        for picture in targets[number]:
+            if picture.features is None:
+                raise ConfigError("the targets hold no features; make them with a feature teacher such as facebook/dinov2-small")
+            return int(picture.features.shape[1])
+    raise ConfigError("no camera sees a point of a training frame: check the extrinsics and the stamps (`xkd inspect`)")
+
+
 def collate_ignet(items: Sequence[IgnetItem]) -> IgnetBatch:
     """Lay scans, twins, labels and pairs end to end."""
     starts = np.cumsum([0, *(len(item.scan) for item in items)])
     twins = np.cumsum([0, *(len(item.twin) for item in items)])
-    width = max(item.features.shape[1] for item in items)
     match = np.concatenate([np.where(item.match < 0, -1, item.match + start) for item, start in zip(items, twins)])
     return IgnetBatch(
         batch=collate([item.scan for item in items]),
@@ -165,5 +182,5 @@ def collate_ignet(items: Sequence[IgnetItem]) -> IgnetBatch:
         twin=collate([item.twin for item in items]),
         match=torch.from_numpy(match),
         paired=torch.from_numpy(np.concatenate([item.paired + start for item, start in zip(items, starts)])),
-        features=torch.from_numpy(np.concatenate([item.features.reshape(-1, width) for item in items])),
+        features=torch.from_numpy(np.concatenate([item.features for item in items])),
     )

@@ -60,7 +60,7 @@ def run_ignet(
     lists = (labelled, np.setdiff1d(every, labelled))
     steps = config.engine(len(every), fabric.world_size).steps
     second = round(config.retrain.share * steps)
-    student = _begin(lesson, config, IgnetSamples(lesson, given, *lists, config)(0).features.shape[1])
+    student = _begin(lesson, config, IgnetSamples(lesson, given, *lists, config).width)
 
     def train(labels: Labels, numbers: np.ndarray, first: int, count: int, name: str) -> GuidedStudent:
         stage = config.model_copy(update={"steps": count, "seed": config.seed + first})
