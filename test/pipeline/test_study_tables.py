@@ -3,6 +3,7 @@ import pytest
 from scipy import stats
 
 from xkd_ros.core.errors import ConfigError
+from xkd_ros.pipeline.studies.bars import write_bars
 from xkd_ros.pipeline.studies.cell import Cell, CellResult
 from xkd_ros.pipeline.studies.paired import Spread, paired_difference, spread
 from xkd_ros.pipeline.studies.progress import StudyProgress
@@ -87,6 +88,19 @@ def test_results_of_different_class_maps_are_never_compared(tmp_path):
     assert len(results.of(queue[:2])) == 2
     with pytest.raises(ConfigError, match=r"001pct-distilled-seed0.*010pct-distilled-seed0.*must not be compared"):
         results.of(queue)
+
+
+def test_one_page_holds_the_bars_of_all_studies(tmp_path):
+    few, ignet = Results(tmp_path / "scalr-small"), Results(tmp_path / "ignet-small")
+    for cell in cells("scalr")[:2]:
+        few.save(finished(cell, 40.0 + 6 * (cell.parameters["start"] == "distilled")))
+    for cell in cells("ignet")[:2]:
+        ignet.save(finished(cell, 50.0 - (cell.parameters["variant"] == "ignet")))
+    page = write_bars(STUDIES, ["sim2d"], tmp_path)
+    assert "| [scalr-small](scalr-small.md) | 1 % of the labels | +6.0 | 1 | >= 5 | not enough cells | 2 of 30 |" in page
+    assert "| ignet, % of full supervision, minus 98 | +0.0 | 1 | >= 0 | not enough cells | 2 of 30 |" in page
+    page = write_bars(STUDIES, ["dino"], tmp_path)
+    assert "scalr-small is left out" in page and "ignet-small is left out" in page
 
 
 def test_scalr_reads_differences_from_results():

@@ -20,11 +20,11 @@ class FovMixConfig(BaseModel):
 
 
 class RetrainConfig(BaseModel):
-    """Pseudo-labels of the mean teacher, balanced by class and range, that a second training learns from as well."""
+    """Pseudo-labels of the mean teacher, balanced by class and range, that the rest of the training learns from as well."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    share: float = Field(0.5, ge=0, lt=1, description="of the steps; 0: none")
+    share: float = Field(0.5, ge=0, lt=1, description="of the steps, the last ones; 0: none")
     keep: float = Field(0.5, gt=0, le=1, description="share of the surest points of each class and range")
     edges_m: tuple[float, ...] = Field((0.0, 1.0, 2.0, 3.0, 5.0, 8.0, 12.0, 20.0), min_length=1, description="inner radii of the ranges")
     least_points: int = Field(1000, ge=1, description="of a class in a range; fewer are no basis for a threshold")

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from xkd_ros.core.errors import ConfigError
 from xkd_ros.core.types import UNKNOWN, NetInput
-from xkd_ros.distill.augment import nearest_to_one
+from xkd_ros.distill.augment import limit_points
 from xkd_ros.distill.ignet.config import IgnetConfig
 from xkd_ros.distill.ignet.guided_scan import GuidedScan, fov_mix
 from xkd_ros.distill.labelled_frames import ConfidentBatch, Labels
@@ -150,9 +150,7 @@ class IgnetSamples:
         order = rng.permutation(len(scan))
         order = order[np.argsort(scan.labels[order] == UNKNOWN, kind="stable")]
         kept = voxel_sample(scan.points_m, self._voxel_m, order)
-        if len(kept) > self._most:
-            kept = kept[np.sort(nearest_to_one(scan.points_m[kept], self._most, rng))]
-        return scan.take(kept)
+        return scan.take(kept[np.sort(limit_points(scan.points_m[kept], self._most, rng))])
 
 
 def _feature_width(lesson: Lesson, numbers: np.ndarray) -> int:

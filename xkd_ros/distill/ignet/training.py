@@ -52,45 +52,44 @@ def run_ignet(
 ) -> Student:
     """Train with few labels, choose labels of the mean teacher, train on with both; see `methods.train_student`.
 
-    The second training goes on from the weights of the first, where the source starts anew: both together take `config.steps`.
+    One run of `config.steps` steps that pauses to choose labels, where the source trains twice from the start.
     """
     every = lesson.frames.numbers("train")
     labelled = share_of(every, config.label_share, config.seed)
     given = _LabelledOnly(lesson.labels, frozenset(labelled.tolist()))
     lists = (labelled, np.setdiff1d(every, labelled))
-    steps = config.engine(len(every), fabric.world_size).steps
-    second = round(config.retrain.share * steps)
+    engine = config.engine(len(every), fabric.world_size)
+    pause = engine.steps - round(config.retrain.share * engine.steps)
     student = _begin(lesson, config, IgnetSamples(lesson, given, *lists, config).width)
 
-    def train(labels: Labels, numbers: np.ndarray, first: int, count: int, name: str) -> GuidedStudent:
-        stage = config.model_copy(update={"steps": count, "seed": config.seed + first})
+    def train(labels: Labels, numbers: np.ndarray, until: int) -> GuidedStudent:
         loss = IgnetLoss(student, label_loss(replace(lesson, labels=labels), config, numbers), config)
         average = fit(
             student,
             loss,
-            IgnetSamples(lesson, labels, *lists, stage),
+            IgnetSamples(lesson, labels, *lists, config),
             collate_ignet,
-            stage.engine(len(every), fabric.world_size),
-            folder / name,
+            engine,
+            folder,
             fabric,
-            evaluate=None if evaluate is None else lambda average, step: evaluate(_folded(average), first + step),
-            progress=None if progress is None else report_to(lambda done, _, facts: progress(first + done, steps, facts)),
+            evaluate=None if evaluate is None else lambda average, step: evaluate(_folded(average), step),
+            progress=None if progress is None else report_to(progress),
             groups=layer_groups(student, student.classifier.network.depth, config.layer_decay, config.decay_vectors),
             size=_points,
             watch=loss.watch,
+            until=until,
         )
         assert isinstance(average, GuidedStudent)
         return average
 
-    average = train(given, labelled, 0, steps - second, "first")
-    if second:
+    average = train(given, labelled, pause)
+    if pause < engine.steps:
         path = folder / BALANCED_NAME
         if not path.is_file() and fabric.is_global_zero:
             predict = Predictor(_folded(average), lesson.backbone.card.student, lesson.frames.manifest.intensity)
             write_balanced_labels(lesson.frames, every, lesson.classes, predict, config.retrain, path)
         fabric.barrier()
-        student.load_state_dict(average.state_dict())
-        average = train(BalancedLabels(given, path), every, steps - second, second, "second")
+        average = train(BalancedLabels(given, path), every, engine.steps)
     return _folded(average)
 
 

@@ -13,6 +13,7 @@ from xkd_ros.core.errors import ConfigError
 from xkd_ros.core.files import write_atomic
 from xkd_ros.pipeline.learn_config import DEFAULT_TEACHER
 from xkd_ros.pipeline.progress import console
+from xkd_ros.pipeline.studies.bars import BARS_NAME, folder_of, write_bars
 from xkd_ros.pipeline.studies.cell import Cell, CellResult
 from xkd_ros.pipeline.studies.depth import DepthStudy
 from xkd_ros.pipeline.studies.ignet import IgnetStudy
@@ -66,7 +67,7 @@ def run_study(
         raise ConfigError("a study runs in one process: start it without torchrun")
     study, scale = STUDIES[name], scale or (SMALL if small else FULL)
     queue = study.cells(scale, list(name_teachers(teachers)))
-    folder = name if scale.name == FULL.name else f"{name}-{scale.name}"
+    folder = folder_of(name, scale.name)
     results, page = Results(out / folder), out / f"{folder}.md"
     done = results.of(queue)
     if only_list:
@@ -93,6 +94,7 @@ def run_study(
     for table in study.tables(done):
         console.print(table.rich())
     write_atomic(page, write_page(study, queue, done, folder))
+    write_atomic(out / BARS_NAME, write_bars(STUDIES, list(name_teachers(teachers)), out))
     console.print(f"{len(done)} of {len(queue)} cells are done; {page}", highlight=False, soft_wrap=True)
 
 
