@@ -100,8 +100,9 @@ def validate(
     labels: RealLabels = None,
     seeds: Annotated[str, typer.Option(help="Simulated buildings as first-last; empty for none.")] = "60-74",
     json: Json = None,
+    remember_entropy: Annotated[bool, typer.Option("--remember-entropy", help="Keep the mean entropy in the card, for the node.")] = False,
 ) -> None:
     """Score a model on simulated validation buildings and on really labelled scans, also tilted, dimmed and thinned."""
     from xkd_ros.pipeline.validation import run_validation
 
-    run_validation(find_model(model), bag, labels, seeds, json)
+    run_validation(find_model(model), bag, labels, seeds, json, remember_entropy)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +12,9 @@ from xkd_ros.bags.reader import Bag
 from xkd_ros.core.errors import BagError
 from xkd_ros.core.labels import INDOOR12_TO_STRUCT4
 from xkd_ros.core.se3 import rotation_from_rpy
-from xkd_ros.core.types import Scan, Segmentation
+from xkd_ros.core.types import UNKNOWN, Scan, Segmentation
 from xkd_ros.metrics.confusion import Confusion
+from xkd_ros.metrics.entropy import EntropyHistogram
 
 Segment = Callable[[np.ndarray, np.ndarray | None], Segmentation]
 TILT_DEG = 10.0
@@ -97,10 +98,11 @@ VARIANTS: dict[str, Callable[[LabelledScan], LabelledScan]] = {
 
 @dataclass(frozen=True, eq=False)
 class Score:
-    """Confusions over the four structural and, where known, the twelve indoor classes."""
+    """Confusions over the four structural and, where known, the twelve indoor classes, and how sure the model was."""
 
     struct4: Confusion
     indoor12: Confusion
+    entropy: EntropyHistogram = field(default_factory=EntropyHistogram)
 
     def summary(self) -> dict[str, object]:
         """Return mIoU, mAcc, oAcc and IoU per class, in percent, for a card or a table."""
@@ -111,7 +113,9 @@ def score(segment: Segment, scans: Iterable[LabelledScan]) -> Score:
     """Label scans and compare with the truth; the model speaks the twelve indoor classes."""
     result = Score(Confusion(4), Confusion(12))
     for item in scans:
-        labels = segment(item.scan.points_m, item.scan.intensity).labels
+        answer = segment(item.scan.points_m, item.scan.intensity)
+        labels = answer.labels
+        result.entropy.add(answer.entropy[labels != UNKNOWN])
         result.struct4.add(item.struct4, INDOOR12_TO_STRUCT4[labels])
         if item.indoor12 is not None:
             result.indoor12.add(item.indoor12, labels)

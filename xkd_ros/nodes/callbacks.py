@@ -68,14 +68,15 @@ def every(node: Node, period_s: float, callback: Callable[[], None], what: str) 
 
 
 def transition(method: Callable[..., TransitionCallbackReturn]) -> Callable[..., TransitionCallbackReturn]:
-    """Log what a lifecycle callback raises, which rclpy swallows, and report ERROR."""
+    """Log what a lifecycle callback raises, which rclpy swallows, keep it as `node.transition_error`, and report ERROR."""
 
     @functools.wraps(method)
     def wrapper(node: Any, state: LifecycleState) -> TransitionCallbackReturn:
         try:
             return method(node, state)
         except Exception as error:
-            node.get_logger().error(f"{method.__name__} failed: {_unexpected(error)}")
+            node.transition_error = f"{method.__name__} failed: {_unexpected(error)}"
+            node.get_logger().error(node.transition_error)
             return TransitionCallbackReturn.ERROR
 
     return wrapper
