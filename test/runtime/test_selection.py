@@ -147,3 +147,25 @@ def test_fingerprint_depends_on_model_and_versions(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("xkd_ros.runtime.machine._version", lambda package: "0.0")
     assert fingerprint(model="a", threads=None) != first
     assert cache_folder().name == "xkd_ros"
+
+
+def test_backend_that_fails_at_work_gives_way_in_the_order_of_trust(exported: Path, contestants, room) -> None:
+    contestants |= {"onnxruntime": Timed("onnxruntime", 1), "torch": Timed("torch", 9), "numba": Timed("numba", 9)}
+    segmenter = Segmenter.load(exported)
+    contestants["onnxruntime"]._error = MemoryError()
+    for _ in range(2):
+        with pytest.raises(MemoryError):
+            segmenter.segment(*room)
+    contestants["torch"]._error = RuntimeError("broken\ntoo")  # the next in line fails while it is tried
+    assert len(segmenter.segment(*room).labels) == len(room[0])
+    assert segmenter.backend_name == "numba"
+    assert segmenter.trouble == "backend onnxruntime kept failing (MemoryError: ); going on with numba"
+    contestants["numba"]._error = ModelError("lost")
+    loads = len(contestants["loads"])
+    for _ in range(5):  # nothing is left: the error stays, and is the backend's own; others are not looked for at each scan
+        with pytest.raises(ModelError, match="^lost$"):
+            segmenter.segment(*room)
+    assert contestants["loads"][loads:].count("torch") == 1
+    contestants["torch"]._error = None
+    assert len(segmenter.segment(*room).labels) == len(room[0])
+    assert segmenter.backend_name == "torch"

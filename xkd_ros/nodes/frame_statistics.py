@@ -14,6 +14,7 @@ import numpy as np
 
 _WINDOW_S = 10.0
 _LARGEST_WINDOW = 2000
+_NEWEST = 9
 
 
 class SequenceGaps:
@@ -111,6 +112,12 @@ class FrameStatistics:
         with self._lock:
             self._counts["published"] += 1
             self._done.append((time.monotonic(), from_arrival_ms, from_stamp_ms, stage_ms, entropy))
+
+    def period_s(self) -> float:
+        """Median time between the last clouds that arrived; 0 before there are some."""
+        with self._lock:
+            newest = [self._arrivals[number] for number in range(max(0, len(self._arrivals) - _NEWEST), len(self._arrivals))]
+        return float(np.median(np.diff(newest))) if len(newest) == _NEWEST else 0.0
 
     def snapshot(self) -> FrameSnapshot:
         """Read everything at once."""

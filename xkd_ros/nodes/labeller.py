@@ -157,14 +157,23 @@ class Labeller:
         return f" (not used: {reasons})" if reasons else ""
 
     @property
+    def share(self) -> float:
+        """Share of the voxels that the network looks at, see `Segmenter.share`."""
+        return self._segmenter.share
+
+    @share.setter
+    def share(self, share: float) -> None:
+        self._segmenter.share = share
+
+    @property
     def usual_entropy(self) -> float | None:
         """Mean entropy on the ground of the model's training; None where the card has none."""
         return self._segmenter.card.usual_entropy
 
     def complaints(self) -> tuple[str, ...]:
-        """Say what is wrong with the input though every cloud goes through; empty when all is well."""
-        hint = "set intensity to online or off"
-        return (f"{self._intensity_problem}; {hint}",) if self._intensity_problem else ()
+        """Say what is wrong with backend and input though every cloud goes through; empty when all is well."""
+        intensity = f"{self._intensity_problem}; set intensity to online or off" if self._intensity_problem else ""
+        return tuple(filter(None, (self._segmenter.trouble, intensity)))
 
     def facts(self) -> dict[str, str]:
         """Rows for /diagnostics."""
@@ -175,6 +184,7 @@ class Labeller:
             "card hash": card.hash,
             "backend": self._segmenter.backend_name,
             **{f"backend not used: {name}": reason for name, reason in self._segmenter.why.items()},
+            "voxels labelled directly": f"{100 * self.share:.0f} %",
             "levelling": self._describe_levelling(),
             "intensity": self._values.intensity,
             "intensity mean/std of this sensor": f"{online.mean:.3g} / {online.std:.3g}",

@@ -18,6 +18,7 @@ from xkd_ros.nodes.debug_topics import DebugTopics
 from xkd_ros.nodes.frame_statistics import FrameStatistics, SequenceGaps
 from xkd_ros.nodes.label_info import LabelInfoTopics
 from xkd_ros.nodes.qos import deaf_to, make_profile, publisher_events, subscription_events, unheard_by
+from xkd_ros.nodes.thinning import Thinning
 from xkd_ros.nodes.worker import KeepLatestWorker
 
 if TYPE_CHECKING:
@@ -53,6 +54,8 @@ class LabellingStream:
         self._worker: KeepLatestWorker[_Frame] | None = None
         self._subscription: Any = None
         self._gaps = SequenceGaps()
+        self._thinning = Thinning()
+        self.lowest_share = float(values.lowest_share)
         self.statistics = FrameStatistics()
         self.labeller: Labeller | None = None
         self.enabled = bool(values.enabled)
@@ -165,3 +168,4 @@ class LabellingStream:
         entropy = float(segmentation.entropy[known].mean()) if known.any() else float("nan")
         self.statistics.leave(1e3 * (done - frame.arrived_s), latency_ms, stage_ms, entropy)
         self._debug.publish(stage_ms, latency_ms)
+        labeller.share = self._thinning.update(time.monotonic() - started, self.statistics.period_s(), self.lowest_share)

@@ -187,11 +187,11 @@ class SegmenterNode(LifecycleNode):
             if (self._problem or self._starting) and values.autostart and names & set(_OF_THE_MODEL):
                 self._load_and_start()
             return
-        stream.enabled = bool(values.enabled)
+        stream.enabled, stream.lowest_share = bool(values.enabled), float(values.lowest_share)
         if names & set(_OF_THE_MODEL):
             if not self._reverting:
                 self._loader.request(values)
-        elif stream.labeller is not None and names & set(SEGMENTER.specs) - {"enabled"}:
+        elif stream.labeller is not None and names & set(SEGMENTER.specs) - {"enabled", "lowest_share"}:
             stream.labeller.configure(values)
             stream.use(stream.labeller)
 

@@ -120,7 +120,7 @@ def _working(state: SegmenterState, now: FrameSnapshot, before: FrameSnapshot | 
         return WARN, "; ".join(warnings)
     latency = f", p95 {now.from_arrival_ms[1]:.0f} ms" if now.from_arrival_ms else ""
     if state.target_hz and now.rate_out_hz < 0.9 * state.target_hz:
-        share = f"{since('replaced')} of {since('arrived')} clouds replaced by newer ones"
+        share = f"{since('replaced')} of {since('arrived')} clouds replaced by newer ones; a lower lowest_share makes room"
         return WARN, f"{now.rate_out_hz:.1f} Hz out of {state.target_hz:.1f} Hz wanted ({share}){latency}"
     return OK, f"{now.rate_out_hz:.1f} Hz{latency}"
 
