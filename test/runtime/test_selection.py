@@ -163,7 +163,7 @@ def test_backend_that_fails_at_work_gives_way_in_the_order_of_trust(exported: Pa
     contestants["numba"]._error = ModelError("lost")
     loads = len(contestants["loads"])
     for _ in range(5):  # nothing is left: the error stays, and is the backend's own; others are not looked for at each scan
-        with pytest.raises(ModelError, match="^lost$"):
+        with pytest.raises(ModelError, match=r"^lost$"):
             segmenter.segment(*room)
     assert contestants["loads"][loads:].count("torch") == 1
     contestants["torch"]._error = None
