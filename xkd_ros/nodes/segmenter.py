@@ -15,7 +15,7 @@ from std_srvs.srv import SetBool
 from xkd_ros.core.card import load_card
 from xkd_ros.core.errors import XkdError
 from xkd_ros.core.share import find_model
-from xkd_ros.nodes.callbacks import every, guarded, transition
+from xkd_ros.nodes.callbacks import every, guarded, refuse_impossible_transitions, transition
 from xkd_ros.nodes.diagnostics import DiagnosticsReport
 from xkd_ros.nodes.frame_statistics import FrameStatistics
 from xkd_ros.nodes.labelling_stream import LabellingStream
@@ -45,6 +45,7 @@ class SegmenterNode(LifecycleNode):
         """
         super().__init__(SEGMENTER.node_name, **node_arguments)
         SEGMENTER.declare(self)
+        refuse_impossible_transitions(self)
         self._loaded_from = SEGMENTER.values(self)
         self._stream: LabellingStream | None = None
         self._problem = ""
@@ -203,7 +204,7 @@ class SegmenterNode(LifecycleNode):
     def _on_result(self) -> None:
         while self._results:
             labeller, values, problem = self._results.popleft()
-            if self._starting and self._stream is None:
+            if self._starting:
                 self._start(labeller, values, problem)
             elif self._stream is not None:
                 self._swap(self._stream, labeller, values, problem)
