@@ -17,6 +17,7 @@ from sensor_msgs.msg import CompressedImage, PointCloud2
 
 from xkd_ros.bags.reader import Bag
 from xkd_ros.nodes.segmenter import SegmenterNode
+from xkd_ros.pipeline.doctor.ros import find_leaked_segments
 
 pytestmark = pytest.mark.dds
 
@@ -147,6 +148,7 @@ def test_deactivated_under_load_every_cloud_is_accounted_for(graph, labelling, m
 def test_recording_is_whole_or_absent_after_a_signal(graph, tmp_path, slowness, number):
     target = tmp_path / "pairs"
     settings = ("-p", "images:=/cam/compressed", "-p", f"record:={target}", "-p", "input_reliability:=reliable")
+    before = set(find_leaked_segments())
     process = graph.process("xkd_ros.nodes.synchronizer", "--ros-args", *settings, "-p", "output_depth:=50")
     pairs = graph.listen(PointCloud2, "/synced/points")
     points, camera = graph.publisher(PointCloud2, "/points"), graph.publisher(CompressedImage, "/cam/compressed")
@@ -168,6 +170,8 @@ def test_recording_is_whole_or_absent_after_a_signal(graph, tmp_path, slowness, 
     took_s = time.monotonic() - started
     if number == signal.SIGKILL:
         assert code == -signal.SIGKILL and not target.exists()
+        for segment in set(find_leaked_segments()) - before:  # a killed process leaves its shared memory: do not fill the machine's
+            segment.unlink(missing_ok=True)
         return
     assert code == 0 and took_s < 2.0 * slowness
     with Bag(target) as bag:

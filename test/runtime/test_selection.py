@@ -48,7 +48,7 @@ def contestants(exported: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Ti
         return made[name]
 
     monkeypatch.setattr(selection, "make_backend", make)
-    monkeypatch.setattr(selection, "_impossible", lambda name, card: "")
+    monkeypatch.setattr(selection, "impossible", lambda name, card: "")
     monkeypatch.setattr(selection, "_BUDGET_S", 0.05)
     scans = probe_inputs(load_card(exported))[:1] * 3  # three preprocessings for every load would be most of the test's time
     monkeypatch.setattr(selection, "probe_inputs", lambda card: scans)
@@ -131,14 +131,14 @@ def test_real_backends(exported: Path) -> None:
 def test_impossible_backends_are_not_tried(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     card = load_card(exported)
     monkeypatch.setattr(selection, "has_nvidia_gpu", lambda: False)
-    assert selection._impossible("tensorrt", card) == "no NVIDIA GPU"
+    assert selection.impossible("tensorrt", card) == "no NVIDIA GPU"
     monkeypatch.setattr(selection, "has_bf16", lambda: False)
-    assert "bfloat16" in selection._impossible("torch-bf16", card)
+    assert "bfloat16" in selection.impossible("torch-bf16", card)
     monkeypatch.setattr(selection, "has_nvidia_gpu", lambda: True)
-    assert selection._impossible("tensorrt", card) in ("", "tensorrt is not installed")
+    assert selection.impossible("tensorrt", card) in ("", "tensorrt is not installed")
     bare = card.model_copy(update={"files": {}})
-    assert "xkd export" in selection._impossible("onnxruntime", bare)
-    assert selection._impossible("torch", bare) == ""
+    assert "xkd export" in selection.impossible("onnxruntime", bare)
+    assert selection.impossible("torch", bare) == ""
 
 
 def test_fingerprint_depends_on_model_and_versions(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -68,7 +68,7 @@ def choose_backend(folder: Path, card: ModelCard, threads: int | None) -> tuple[
     Raises:
         ModelError: none works; the message holds all reasons.
     """
-    memory = cache_folder() / "backends" / f"{fingerprint(model=card.hash, threads=threads)}.json"
+    memory = _memory(card, threads)
     remembered = _recall(memory)
     if remembered is not None:
         name, why = remembered
@@ -98,7 +98,7 @@ def next_backend(folder: Path, card: ModelCard, threads: int | None, failed: Map
     for name in BACKENDS:
         if name in failed:
             continue
-        if reason := _impossible(name, card):
+        if reason := impossible(name, card):
             reasons[name] = reason
             continue
         try:
@@ -122,7 +122,7 @@ def _try_all(folder: Path, card: ModelCard, threads: int | None) -> tuple[Backen
     timed: dict[str, tuple[float, Backend]] = {}
     reference: list[np.ndarray] = []
     for name in BACKENDS:
-        reason = _impossible(name, card)
+        reason = impossible(name, card)
         if reason:
             why[name] = reason
             continue
@@ -150,7 +150,7 @@ def _try_all(folder: Path, card: ModelCard, threads: int | None) -> tuple[Backen
     return timed[best][1], why
 
 
-def _impossible(name: str, card: ModelCard) -> str:
+def impossible(name: str, card: ModelCard) -> str:
     """Say why a backend need not be tried, cheaply; empty when it may work."""
     if name == "tensorrt" and not has_nvidia_gpu():
         return "no NVIDIA GPU"
@@ -177,6 +177,16 @@ def _milliseconds(infer: Callable[[NetInput], np.ndarray], inputs: list[NetInput
             fastest[number] = min(fastest[number], ended - begun)
         if ended > deadline or fastest[-1] * len(inputs) > deadline - ended:
             return 1e3 * sum(fastest) / len(fastest)
+
+
+def remembered_choice(card: ModelCard, threads: int | None) -> str | None:
+    """Name the backend that `choose_backend` would take without trying any; None where it would try."""
+    remembered = _recall(_memory(card, threads))
+    return None if remembered is None else remembered[0]
+
+
+def _memory(card: ModelCard, threads: int | None) -> Path:
+    return cache_folder() / "backends" / f"{fingerprint(model=card.hash, threads=threads)}.json"
 
 
 def _recall(path: Path) -> tuple[str, dict[str, str]] | None:
