@@ -139,7 +139,8 @@ class Segmenter:
 
     def _thin(self, points: np.ndarray) -> np.ndarray:
         """Choose evenly: voxels come sorted by place."""
-        return (np.arange(max(1, round(self.share * len(points)))) / self.share).astype(np.int64).clip(max=len(points) - 1)
+        count = min(len(points), max(1, round(self.share * len(points))))
+        return (np.arange(count) / self.share).astype(np.int64).clip(max=len(points) - 1)
 
     def _level(self, points_m: np.ndarray) -> np.ndarray:
         levelling = estimate_levelling(points_m)
