@@ -7,7 +7,6 @@ PYTHON ?=
 # Where pip also looks for torch. Empty: wherever pip looks by default; on PyPI that is the CUDA build (about 3 GB with its libraries).
 # Without a GPU:  make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu
 TORCH_INDEX ?=
-
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
@@ -17,7 +16,7 @@ ifneq ($(findstring /opt/ros/,$(LD_LIBRARY_PATH)),)
 unexport LD_LIBRARY_PATH
 endif
 
-.PHONY: help venv demo test check bench train-model clean
+.PHONY: help venv demo test fuzz licences check bench train-model clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -31,6 +30,12 @@ demo: $(STAMP)  ## simulate a building, label its scans over real ROS 2 topics, 
 
 test: $(STAMP)  ## run all tests
 	$(BIN)/python -m pytest
+
+fuzz: $(STAMP)  ## 100,000 mutated clouds, images, recordings, files and models (hours; resumes where it stopped)
+	$(BIN)/python test/fuzz/run.py --count 100000
+
+licences: $(STAMP)  ## licence of every installed package, as a Markdown table
+	$(BIN)/python docs/licences.py
 
 check: $(STAMP)  ## ruff, mypy and the import contracts
 	$(BIN)/ruff check .

@@ -90,3 +90,14 @@ def test_nan_and_empty_points() -> None:
 def test_impossible_cameras_are_refused(change: dict, message: str) -> None:
     with pytest.raises(CalibrationError, match=message):
         Camera(**{"width": 640, "height": 480, "K": K, "model": "plumb_bob", "D": np.zeros(5), **change})
+
+
+@pytest.mark.parametrize("model", ["plumb_bob", "rational_polynomial", "equidistant"])
+@pytest.mark.parametrize("count", [1, 3, 6, 20])
+def test_any_number_of_zeros_is_no_distortion(model: str, count: int) -> None:
+    points = np.random.default_rng(0).uniform([-2, -1, 1], [2, 1, 5], (50, 3))
+    plain, zeros = Camera(752, 480, K, model), Camera(752, 480, K, model, np.zeros(count))
+    for ours, theirs in zip(zeros.project(points), plain.project(points)):
+        np.testing.assert_array_equal(ours, theirs)
+    uv = np.array([[100.0, 50.0]])
+    np.testing.assert_array_equal(zeros.unproject(uv), plain.unproject(uv))

@@ -132,3 +132,5 @@ def test_entropy_histogram() -> None:
     histogram.add(np.append(values[100:], np.float32(np.nan)))
     assert np.array_equal(histogram.counts, np.histogram(values, BINS, (0, 1))[0]) and len(histogram.edges) == BINS + 1
     assert histogram.mean == pytest.approx(values.mean(), rel=1e-6)
+    twice = histogram + histogram
+    assert np.array_equal(twice.counts, 2 * histogram.counts) and twice.mean == pytest.approx(histogram.mean)

@@ -198,6 +198,11 @@ class Labelling:
         self._graph.spin_until(lambda: len(labelled) > count, "a labelled cloud")
         return labelled[-1]
 
+    def settled(self, node: Any) -> Any:
+        """Wait until no cloud is in work, and return the counters."""
+        self._graph.spin_until(lambda: node._stream.pending == 0, "the end of the work")
+        return node._stream.statistics.snapshot()
+
     def one(self, cloud: PointCloud2, **parameters: Any) -> PointCloud2:
         """Start a segmenter, send one cloud, and return what comes out."""
         _, points, labelled = self.start(**parameters)

@@ -177,9 +177,15 @@ def test_looping_clock_resets_and_goes_on(graph):
 def test_incompatible_qos_is_reported_by_name(graph):
     graph.make(SynchronizerNode, images="/cam/compressed", input_reliability="reliable")
     statistics = graph.listen(String, "/synchronizer/statistics")
-    graph.publisher(PointCloud2, "/points", QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT), subscribers=0)
-    graph.spin_until(lambda: bool(statistics) and "another reliability" in statistics[-1].data, "the policy by name")
-    assert "/points" in json.loads(statistics[-1].data)["explanation"]
+    best_effort = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+    graph.publisher(PointCloud2, "/points", best_effort, subscribers=0)
+    named = "/probe publishes /points with reliability best_effort, this node asks for reliable"
+    graph.spin_until(lambda: bool(statistics) and named in json.loads(statistics[-1].data)["explanation"], "publisher and policy by name")
+    camera = graph.publisher(CompressedImage, "/cam/compressed", best_effort, subscribers=0)
+    named_too = "/probe publishes /cam/compressed with reliability best_effort"
+    graph.spin_until(lambda: named_too in json.loads(statistics[-1].data)["explanation"], "the camera's publisher too")
+    graph.probe.destroy_publisher(camera)
+    graph.spin_until(lambda: named_too not in json.loads(statistics[-1].data)["explanation"], "the end of what is no longer true")
 
 
 def test_wrong_set_ups_are_refused(graph, tmp_path):

@@ -34,6 +34,7 @@ def test_the_folder_is_complete(trained: Path) -> None:
     card = load_card(trained / "small")
     assert card.name == "small" and set(card.files) == {"student.safetensors", "student.ort.onnx", "student.trt.onnx"}
     assert set(card.metrics["shifted_buildings"]) == {"struct4", "indoor12", "ece"}
+    assert 0 < card.usual_entropy < 1
     page = (trained / "small" / "README.md").read_text()
     assert "simulated, building styles not in training" in page and "train-sim" in page
 

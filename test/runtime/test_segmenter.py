@@ -102,6 +102,24 @@ def test_odd_clouds(exported: Path, points: np.ndarray) -> None:
         assert np.isfinite(result.probability).all() and np.isfinite(result.entropy).all()
 
 
+def test_a_share_of_the_voxels_is_looked_at_and_every_point_gets_a_label(room) -> None:
+    points, intensity = room
+    segmenter, backend = by_height()
+    whole = segmenter.segment(points, intensity, np.eye(3))
+    segmenter.share = 0.3
+    thinned = segmenter.segment(points, intensity, np.eye(3))
+    assert len(backend.seen[1]) == round(0.3 * len(backend.seen[0]))
+    chosen = backend.seen[1].kept
+    assert set(chosen) <= set(backend.seen[0].kept) and len(set(chosen)) == len(chosen)
+    np.testing.assert_array_equal(thinned.labels == UNKNOWN, whole.labels == UNKNOWN)
+    # The label is that of the nearest voxel looked at, by brute force.
+    known = np.flatnonzero(thinned.labels != UNKNOWN)[::7]
+    nearest = chosen[((points[known, None] - points[None, chosen]) ** 2).sum(-1).argmin(1)]
+    assert (thinned.labels[known] == whole.labels[nearest]).mean() > 0.995  # ties and float32 distances
+    segmenter.share = 1e-9
+    assert len({*segmenter.segment(points, intensity, np.eye(3)).labels} - {UNKNOWN}) == 1 and len(backend.seen[2]) == 1
+
+
 def test_wrong_shapes_and_settings_are_named(exported: Path) -> None:
     segmenter, _ = by_height()
     with pytest.raises(ShapeError, match=r"points_m has shape \(4, 2\)"):

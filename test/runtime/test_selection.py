@@ -48,7 +48,7 @@ def contestants(exported: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Ti
         return made[name]
 
     monkeypatch.setattr(selection, "make_backend", make)
-    monkeypatch.setattr(selection, "_impossible", lambda name, card: "")
+    monkeypatch.setattr(selection, "impossible", lambda name, card: "")
     monkeypatch.setattr(selection, "_BUDGET_S", 0.05)
     scans = probe_inputs(load_card(exported))[:1] * 3  # three preprocessings for every load would be most of the test's time
     monkeypatch.setattr(selection, "probe_inputs", lambda card: scans)
@@ -131,14 +131,14 @@ def test_real_backends(exported: Path) -> None:
 def test_impossible_backends_are_not_tried(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     card = load_card(exported)
     monkeypatch.setattr(selection, "has_nvidia_gpu", lambda: False)
-    assert selection._impossible("tensorrt", card) == "no NVIDIA GPU"
+    assert selection.impossible("tensorrt", card) == "no NVIDIA GPU"
     monkeypatch.setattr(selection, "has_bf16", lambda: False)
-    assert "bfloat16" in selection._impossible("torch-bf16", card)
+    assert "bfloat16" in selection.impossible("torch-bf16", card)
     monkeypatch.setattr(selection, "has_nvidia_gpu", lambda: True)
-    assert selection._impossible("tensorrt", card) in ("", "tensorrt is not installed")
+    assert selection.impossible("tensorrt", card) in ("", "tensorrt is not installed")
     bare = card.model_copy(update={"files": {}})
-    assert "xkd export" in selection._impossible("onnxruntime", bare)
-    assert selection._impossible("torch", bare) == ""
+    assert "xkd export" in selection.impossible("onnxruntime", bare)
+    assert selection.impossible("torch", bare) == ""
 
 
 def test_fingerprint_depends_on_model_and_versions(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,3 +147,25 @@ def test_fingerprint_depends_on_model_and_versions(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("xkd_ros.runtime.machine._version", lambda package: "0.0")
     assert fingerprint(model="a", threads=None) != first
     assert cache_folder().name == "xkd_ros"
+
+
+def test_backend_that_fails_at_work_gives_way_in_the_order_of_trust(exported: Path, contestants, room) -> None:
+    contestants |= {"onnxruntime": Timed("onnxruntime", 1), "torch": Timed("torch", 9), "numba": Timed("numba", 9)}
+    segmenter = Segmenter.load(exported)
+    contestants["onnxruntime"]._error = MemoryError()
+    for _ in range(2):
+        with pytest.raises(MemoryError):
+            segmenter.segment(*room)
+    contestants["torch"]._error = RuntimeError("broken\ntoo")  # the next in line fails while it is tried
+    assert len(segmenter.segment(*room).labels) == len(room[0])
+    assert segmenter.backend_name == "numba"
+    assert segmenter.trouble == "backend onnxruntime kept failing (MemoryError: ); going on with numba"
+    contestants["numba"]._error = ModelError("lost")
+    loads = len(contestants["loads"])
+    for _ in range(5):  # nothing is left: the error stays, and is the backend's own; others are not looked for at each scan
+        with pytest.raises(ModelError, match=r"^lost$"):
+            segmenter.segment(*room)
+    assert contestants["loads"][loads:].count("torch") == 1
+    contestants["torch"]._error = None
+    assert len(segmenter.segment(*room).labels) == len(room[0])
+    assert segmenter.backend_name == "torch"

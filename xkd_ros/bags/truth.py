@@ -12,7 +12,7 @@ import numpy as np
 
 from xkd_ros.bags.frame_config import FrameConfig
 from xkd_ros.bags.label_import import READERS, import_labels, stamp_of
-from xkd_ros.core.errors import BagError
+from xkd_ros.core.errors import BagError, XkdError
 from xkd_ros.core.labels import INDOOR12, STRUCT4, LabelSet
 from xkd_ros.core.types import UNKNOWN, Scan
 
@@ -55,7 +55,7 @@ class Truth:
         if path is None:
             return None
         if path.suffix == ".npz":
-            labels = _read_npz(path, self.key, len(scan))
+            labels = read_labels(path, self.key, len(scan))
         else:
             labels = import_labels(path, scan.points_m, self.class_map, self.column)
         strange = labels[(labels >= len(self.names)) & (labels != UNKNOWN)]
@@ -124,7 +124,7 @@ def _from_folder(folder: Path, config: FrameConfig) -> Truth:
     archives = [path for path in files.values() if path.suffix == ".npz"]
     kind: str = config.label_set
     if archives:
-        keys = _keys(archives[0])
+        keys = label_keys(archives[0])
         kind = next((name for name in (config.label_set, *_LABEL_SETS) if name in keys), "")
         if not kind:
             raise BagError(f"{archives[0]} has {', '.join(keys) or 'no arrays'}; the labels must be called {' or '.join(_LABEL_SETS)}")
@@ -132,16 +132,25 @@ def _from_folder(folder: Path, config: FrameConfig) -> Truth:
     return Truth(label_set.names, label_set.hash, files, kind, True, config.label_map, config.label_column)
 
 
-def _keys(path: Path) -> list[str]:
+def label_keys(path: Path) -> list[str]:
+    """Name the arrays of an .npz file.
+
+    Raises:
+        BagError: it is none.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
             return [name.removesuffix(".npy") for name in archive.namelist()]
-    except (OSError, zipfile.BadZipFile) as error:
-        raise BagError(f"{path} is no .npz file ({error})") from error
+    except Exception as error:  # a damaged archive fails in every way there is
+        raise BagError(f"{path} is no .npz file ({_one_line(error)})") from error
 
 
-def _read_npz(path: Path, key: str, count: int) -> np.ndarray:
-    """Read (count,) uint8 from an archive, after a look at how large it says it is."""
+def read_labels(path: Path, key: str, count: int) -> np.ndarray:
+    """Read (count,) uint8 labels from an .npz file, after a look at how large it says it is.
+
+    Raises:
+        BagError: damaged, no such array, or not one label per point.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
             size = archive.getinfo(f"{key}.npy").file_size
@@ -150,10 +159,18 @@ def _read_npz(path: Path, key: str, count: int) -> np.ndarray:
             raise BagError(f"{path} labels {size} bytes of points, its scan has {count}: labels of another recording?")
         with np.load(path, allow_pickle=False) as arrays:
             labels = arrays[key]
+    except XkdError:
+        raise
     except KeyError as error:
-        raise BagError(f"{path} has no array '{key}' but {', '.join(_keys(path)) or 'nothing'}") from error
-    except (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile) as error:
-        raise BagError(f"{path} cannot be read: {error}") from error
+        raise BagError(f"{path} has no array '{key}' but {', '.join(label_keys(path)) or 'nothing'}") from error
+    except Exception as error:
+        raise BagError(f"{path} cannot be read: {_one_line(error)}") from error
+    if not isinstance(labels, np.ndarray):  # numpy hands over as bytes what is no array
+        raise BagError(f"{path} holds '{key}', but not as an array: damaged")
     if labels.ndim != 1 or len(labels) != count or labels.dtype.kind not in "ui":
         raise BagError(f"{path} labels {labels.shape} points, its scan has {count}: labels of another recording?")
     return np.where((labels < 0) | (labels > UNKNOWN), UNKNOWN, labels).astype(np.uint8)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

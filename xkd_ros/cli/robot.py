@@ -1,4 +1,4 @@
-"""Commands for recordings and robots: demo, simulate, inspect, calib, label, validate."""
+"""Commands for recordings and robots: demo, doctor, simulate, inspect, calib, label, validate."""
 
 from __future__ import annotations
 
@@ -100,8 +100,22 @@ def validate(
     labels: RealLabels = None,
     seeds: Annotated[str, typer.Option(help="Simulated buildings as first-last; empty for none.")] = "60-74",
     json: Json = None,
+    remember_entropy: Annotated[bool, typer.Option("--remember-entropy", help="Keep the mean entropy in the card, for the node.")] = False,
 ) -> None:
     """Score a model on simulated validation buildings and on really labelled scans, also tilted, dimmed and thinned."""
     from xkd_ros.pipeline.validation import run_validation
 
-    run_validation(find_model(model), bag, labels, seeds, json)
+    run_validation(find_model(model), bag, labels, seeds, json, remember_entropy)
+
+
+@app.command()
+def doctor(
+    model: Annotated[str | None, typer.Option("--model", "-m", help="Look at this model instead of those of the package.")] = None,
+    json: Json = None,
+    run: Annotated[bool, typer.Option("--run", help="Let every backend label a scan; takes a minute the first time.")] = False,
+    clean: Annotated[bool, typer.Option("--clean", help="Remove shared memory of Fast DDS that killed processes left.")] = False,
+) -> None:
+    """Say on one page what this machine has, what will be used, what is wrong, and what to install for what."""
+    from xkd_ros.pipeline.doctor.page import run_doctor
+
+    raise typer.Exit(run_doctor(model, json, run, clean))

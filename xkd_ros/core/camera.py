@@ -44,10 +44,11 @@ class Camera:
         if matrix.size != 9 or not np.isfinite(matrix).all() or matrix[0] <= 0 or matrix[4] <= 0:
             raise CalibrationError(f"camera matrix {matrix.tolist()} needs 9 finite numbers with fx, fy > 0: is the camera calibrated?")
         coefficients = np.zeros(0) if self.D is None else np.asarray(self.D, float).reshape(-1)
-        if len(coefficients) not in _COEFFICIENTS[self.model] and np.any(coefficients):
-            raise CalibrationError(
-                f"{self.model} takes {' or '.join(map(str, _COEFFICIENTS[self.model][1:]))} coefficients, got {len(coefficients)}"
-            )
+        if len(coefficients) not in _COEFFICIENTS[self.model]:
+            if np.any(coefficients):
+                allowed = " or ".join(map(str, _COEFFICIENTS[self.model][1:]))
+                raise CalibrationError(f"{self.model} takes {allowed} coefficients, got {len(coefficients)}")
+            coefficients = np.zeros(0)  # drivers write any number of zeros for a lens without distortion
         if not np.isfinite(coefficients).all() or self.width <= 0 or self.height <= 0:
             raise CalibrationError(f"camera of {self.width}x{self.height} pixels with D={coefficients.tolist()} is impossible")
         object.__setattr__(self, "K", matrix.reshape(3, 3))

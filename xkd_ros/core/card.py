@@ -98,6 +98,13 @@ class ModelCard(_Strict):
         """Identify the card's content."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
 
+    @property
+    def usual_entropy(self) -> float | None:
+        """Mean entropy of the points of the scans it was evaluated on; None where nobody measured it."""
+        table = self.metrics.get("entropy")
+        mean = table.get("mean") if isinstance(table, dict) else None
+        return float(mean) if isinstance(mean, (int, float)) else None
+
 
 def load_card(folder: str | Path) -> ModelCard:
     """Read and check `card.json` of a model folder.

@@ -15,6 +15,7 @@ from xkd_ros.core.errors import ConfigError
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 _LARGEST_BYTES = 4_000_000
+_MOST_VALUES = 1_000_000
 
 
 def load_yaml(path: str | Path, model: type[ModelT], changes: Sequence[str] = ()) -> ModelT:
@@ -62,11 +63,29 @@ def _read_yaml(path: Path) -> object:
     try:
         if path.stat().st_size > _LARGEST_BYTES:
             raise ConfigError(f"{path} has {path.stat().st_size} bytes, too large for a configuration file")
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    if _more_values_than(content, _MOST_VALUES):
+        raise ConfigError(f"{path} has more than {_MOST_VALUES} values once its references (*name) are followed; write them out")
+    return content
+
+
+def _more_values_than(content: object, most: int) -> bool:
+    """Tell whether following every reference gives too much: ten lists of ten references to each other are ten billion values."""
+    waiting, seen = [content], 0
+    while waiting:
+        value = waiting.pop()
+        seen += 1
+        if seen > most:
+            return True
+        if isinstance(value, dict):
+            waiting += value.values()
+        elif isinstance(value, list):
+            waiting += value
+    return False
 
 
 def validate(content: object, model: type[ModelT], where: str) -> ModelT:

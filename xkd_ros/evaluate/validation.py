@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from xkd_ros.bags.reader import Bag
+from xkd_ros.bags.truth import label_keys, read_labels
 from xkd_ros.core.errors import BagError
 from xkd_ros.core.labels import INDOOR12_TO_STRUCT4
 from xkd_ros.core.se3 import rotation_from_rpy
-from xkd_ros.core.types import Scan, Segmentation
+from xkd_ros.core.types import UNKNOWN, Scan, Segmentation
 from xkd_ros.metrics.confusion import Confusion
+from xkd_ros.metrics.entropy import EntropyHistogram
 
 Segment = Callable[[np.ndarray, np.ndarray | None], Segmentation]
 TILT_DEG = 10.0
@@ -38,7 +40,7 @@ def load_labelled_bag(bag: str | Path, labels: str | Path) -> list[LabelledScan]
     """Join a bag's scans with `<stamp_ns>.npz` label files (keys struct4 and, if known, indoor12, in point order).
 
     Raises:
-        BagError: no file fits a scan, or a file has another number of points.
+        BagError: no file fits a scan, or a file is damaged or has another number of points.
     """
     files = {int(path.stem): path for path in Path(labels).glob("*.npz") if path.stem.isdigit()}
     found = []
@@ -47,14 +49,11 @@ def load_labelled_bag(bag: str | Path, labels: str | Path) -> list[LabelledScan]
             path = files.get(scan.stamp_ns)
             if path is None:
                 continue
-            with np.load(path, allow_pickle=False) as arrays:
-                indoor12 = arrays.get("indoor12")
-                truth = LabelledScan(scan, indoor12, arrays["struct4"] if "struct4" in arrays else INDOOR12_TO_STRUCT4[indoor12])
-            if len(truth.struct4) != len(scan):
-                raise BagError(
-                    f"{path} labels {len(truth.struct4)} points, its scan in {bag} has {len(scan)}: labels of another recording?"
-                )
-            found.append(truth)
+            keys = label_keys(path)
+            indoor12 = read_labels(path, "indoor12", len(scan)) if "indoor12" in keys else None
+            known = indoor12 is not None and "struct4" not in keys
+            struct4 = INDOOR12_TO_STRUCT4[indoor12] if known else read_labels(path, "struct4", len(scan))
+            found.append(LabelledScan(scan, indoor12, struct4))
     if not found:
         raise BagError(f"no label file in {labels} carries the stamp of a scan in {bag}; files are named <stamp_ns>.npz")
     return found
@@ -97,10 +96,11 @@ VARIANTS: dict[str, Callable[[LabelledScan], LabelledScan]] = {
 
 @dataclass(frozen=True, eq=False)
 class Score:
-    """Confusions over the four structural and, where known, the twelve indoor classes."""
+    """Confusions over the four structural and, where known, the twelve indoor classes, and how sure the model was."""
 
     struct4: Confusion
     indoor12: Confusion
+    entropy: EntropyHistogram = field(default_factory=EntropyHistogram)
 
     def summary(self) -> dict[str, object]:
         """Return mIoU, mAcc, oAcc and IoU per class, in percent, for a card or a table."""
@@ -111,7 +111,9 @@ def score(segment: Segment, scans: Iterable[LabelledScan]) -> Score:
     """Label scans and compare with the truth; the model speaks the twelve indoor classes."""
     result = Score(Confusion(4), Confusion(12))
     for item in scans:
-        labels = segment(item.scan.points_m, item.scan.intensity).labels
+        answer = segment(item.scan.points_m, item.scan.intensity)
+        labels = answer.labels
+        result.entropy.add(answer.entropy[labels != UNKNOWN])
         result.struct4.add(item.struct4, INDOOR12_TO_STRUCT4[labels])
         if item.indoor12 is not None:
             result.indoor12.add(item.indoor12, labels)

@@ -32,6 +32,15 @@ def compiled(function: Callable) -> Any:
         return numba.njit(**_OPTIONS)(function)
 
 
+def cache_path() -> str | None:
+    """Where machine code is kept; None where no folder can be written."""
+    return compiled(_nothing).stats.cache_path
+
+
+def _nothing() -> None:
+    pass
+
+
 @cache
 def _warn_once() -> None:
     _LOG.warning("no folder can be written for compiled kernels, so every start compiles anew: name a writable one in NUMBA_CACHE_DIR")

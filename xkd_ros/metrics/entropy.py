@@ -30,6 +30,12 @@ class EntropyHistogram:
         self.counts += np.bincount(np.minimum((finite * BINS).astype(np.int64), BINS - 1), minlength=BINS)
         self.total += float(finite.sum(dtype=np.float64))
 
+    def __add__(self, other: EntropyHistogram) -> EntropyHistogram:
+        """Count both."""
+        both = EntropyHistogram()
+        both.counts, both.total = self.counts + other.counts, self.total + other.total
+        return both
+
     @property
     def edges(self) -> np.ndarray:
         """(21,) borders of the bins."""

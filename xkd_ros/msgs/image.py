@@ -40,7 +40,13 @@ def decode_image(message: Any) -> CameraImage:
         XkdError: an encoding that holds no picture, sizes that contradict each other, or damaged compressed data.
         MissingPackageError: rosbags-image or OpenCV is absent.
     """
-    rgb = _decompress(message) if hasattr(message, "format") else _convert(message)
+    try:
+        rgb = _decompress(message) if hasattr(message, "format") else _convert(message)
+    except (XkdError, MemoryError):
+        raise
+    except Exception as error:  # OpenCV's own error, for sizes that an encoding cannot have, such as an odd width of a YUV image
+        what = getattr(message, "format", "") or getattr(message, "encoding", "")
+        raise XkdError(f"image '{what}' cannot be converted: {' '.join(str(error).split())[:200]}") from error
     return CameraImage(np.ascontiguousarray(rgb), stamp_ns(message), frame_id(message))
 
 

@@ -8,10 +8,13 @@ from collections.abc import Callable
 from typing import Any
 
 from rclpy.clock import Clock, ClockType
-from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
+from rclpy.impl.implementation_singleton import rclpy_implementation
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.node import Node
 
 from xkd_ros.core.errors import XkdError
+
+RCLError: type[Exception] = rclpy_implementation.RCLError
 
 _THROTTLE_S = 5.0
 
@@ -68,17 +71,40 @@ def every(node: Node, period_s: float, callback: Callable[[], None], what: str) 
 
 
 def transition(method: Callable[..., TransitionCallbackReturn]) -> Callable[..., TransitionCallbackReturn]:
-    """Log what a lifecycle callback raises, which rclpy swallows, and report ERROR."""
+    """Log what a lifecycle callback raises, which rclpy swallows, keep it as `node.transition_error`, and report ERROR."""
 
     @functools.wraps(method)
     def wrapper(node: Any, state: LifecycleState) -> TransitionCallbackReturn:
         try:
             return method(node, state)
         except Exception as error:
-            node.get_logger().error(f"{method.__name__} failed: {_unexpected(error)}")
+            node.transition_error = f"{method.__name__} failed: {_unexpected(error)}"
+            node.get_logger().error(node.transition_error)
             return TransitionCallbackReturn.ERROR
 
     return wrapper
+
+
+def refuse_impossible_transitions(node: LifecycleNode) -> None:
+    """Answer a request for a transition that the present state does not have with `success: false`.
+
+    rclpy raises instead, out of the service callback and through the executor: `ros2 lifecycle set /segmenter activate`, sent twice,
+    ended the node.
+    """
+    service = node._service_change_state
+    change = service.callback
+
+    def callback(request: Any, response: Any) -> Any:
+        try:
+            return change(request, response)
+        except RCLError as error:
+            wanted = request.transition.label or f"number {request.transition.id}"
+            state = node._state_machine.current_state[1]
+            node.get_logger().warning(f"transition {wanted} is not possible in state '{state}': {str(error).split(', at /')[0]}")
+            response.success = False
+            return response
+
+    service.callback = callback
 
 
 def _unexpected(error: Exception) -> str:

@@ -24,7 +24,7 @@ from xkd_ros.msgs.camera_info import camera_from_info
 from xkd_ros.msgs.header import make_time
 from xkd_ros.msgs.image import decode_image
 from xkd_ros.nodes.callbacks import guarded
-from xkd_ros.nodes.qos import subscription_events
+from xkd_ros.nodes.qos import deaf_to, subscription_events
 from xkd_ros.nodes.replayer_parameters import split_names
 from xkd_ros.nodes.restamp import header_stamp_ns, shift_stamp
 
@@ -83,7 +83,6 @@ class CameraStream:
         qos_in: QoSProfile,
         qos_out: QoSProfile,
         on_image: Callable[[bytes], None],
-        remember: Callable[[str], None],
     ) -> None:
         """Create the topics.
 
@@ -92,14 +91,13 @@ class CameraStream:
             source: Names of the inputs.
             qos_in, qos_out: Of images; CameraInfo is small and always asked for as it comes.
             on_image: Gets each image, serialized.
-            remember: Gets sentences about QoS that does not fit.
         """
         self.source = source
         self.info: CameraInfo | None = None
         self.image_type: Any = None
         self._node = node
         self._qos_in, self._qos_out = qos_in, qos_out
-        self._on_image, self._remember = on_image, remember
+        self._on_image = on_image
         self._image_output: Publisher | None = None
         self._info_output = node.create_publisher(CameraInfo, f"synced/{source.name}/camera_info", qos_out)
         node.create_subscription(CameraInfo, source.info_topic, guarded(node, self._on_info, "camera_info not used"), qos_in)
@@ -110,6 +108,13 @@ class CameraStream:
     def listening(self) -> bool:
         """Whether the image type is known and subscribed to."""
         return self.image_type is not None
+
+    def deaf_to(self) -> list[str]:
+        """Name the publishers of images that are not heard; one sentence each."""
+        if not self.listening:
+            return []
+        kind = next(name for name, image_type in _TYPES.items() if image_type is self.image_type)
+        return deaf_to(self._node, self._node.resolve_topic_name(self.source.image_topic), kind, self._qos_in)
 
     def look_for_type(self) -> None:
         """Subscribe when a publisher shows what the image topic carries."""
@@ -132,7 +137,7 @@ class CameraStream:
             guarded(self._node, self._on_image, "image not used"),
             self._qos_in,
             raw=True,
-            event_callbacks=subscription_events(self._node, self.source.image_topic, self._remember),
+            event_callbacks=subscription_events(self._node, self.source.image_topic),
         )
 
     def _on_info(self, message: CameraInfo) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 
 _WINDOW_S = 10.0
 _LARGEST_WINDOW = 2000
+_NEWEST = 9
 
 
 class SequenceGaps:
@@ -45,11 +46,13 @@ class FrameSnapshot:
         arrived, published, failed, replaced, skipped, lost_in_transport: Frames since the node was configured.
         rejected: Frames whose content was refused.
         reasons: How often each reason for `rejected` and `failed` occurred.
+        last_reason: The newest of them; empty when there is none.
         rate_in_hz, rate_out_hz: Over the last ten seconds.
         from_arrival_ms, from_stamp_ms: Percentiles (50, 95, 99) of the last ten seconds; None without frames.
         stage_ms: Median per stage.
         since_arrival_s: Age of the newest frame; None before the first.
         points: Size of the newest frame.
+        mean_entropy: Over the labelled points of the last ten seconds; None where no point got a label.
     """
 
     arrived: int
@@ -68,6 +71,7 @@ class FrameSnapshot:
     since_arrival_s: float | None = None
     points: int = 0
     mean_entropy: float | None = None
+    last_reason: str = ""
 
 
 class FrameStatistics:
@@ -80,6 +84,7 @@ class FrameStatistics:
         self._arrivals: deque[float] = deque(maxlen=_LARGEST_WINDOW)
         self._done: deque[tuple[float, float, float, dict[str, float], float]] = deque(maxlen=_LARGEST_WINDOW)
         self._points = 0
+        self._last_reason = ""
 
     def count(self, what: str, number: int = 1) -> None:
         """Add to `replaced`, `skipped` or `lost_in_transport`."""
@@ -97,15 +102,22 @@ class FrameStatistics:
         """Count a frame as `rejected` (its content) or `failed` (our side), with the reason."""
         with self._lock:
             self._counts[what] += 1
+            self._last_reason = reason
             # A hostile sender could make every reason different.
             if reason in self._reasons or len(self._reasons) < 50:
                 self._reasons[reason] += 1
 
     def leave(self, from_arrival_ms: float, from_stamp_ms: float, stage_ms: dict[str, float], entropy: float) -> None:
-        """Count a frame that was published, with its times."""
+        """Count a frame that was published, with its times and its mean entropy, NaN where no point got a label."""
         with self._lock:
             self._counts["published"] += 1
             self._done.append((time.monotonic(), from_arrival_ms, from_stamp_ms, stage_ms, entropy))
+
+    def period_s(self) -> float:
+        """Median time between the last clouds that arrived; 0 before there are some."""
+        with self._lock:
+            newest = [self._arrivals[number] for number in range(max(0, len(self._arrivals) - _NEWEST), len(self._arrivals))]
+        return float(np.median(np.diff(newest))) if len(newest) == _NEWEST else 0.0
 
     def snapshot(self) -> FrameSnapshot:
         """Read everything at once."""
@@ -115,7 +127,8 @@ class FrameStatistics:
             arrivals = [moment for moment in self._arrivals if now - moment <= _WINDOW_S]
             done = [row for row in self._done if now - row[0] <= _WINDOW_S]
             newest = self._arrivals[-1] if self._arrivals else None
-            points = self._points
+            points, last_reason = self._points, self._last_reason
+        entropies = [row[4] for row in done if np.isfinite(row[4])]
         stages: dict[str, list[float]] = {}
         for row in done:
             for stage, milliseconds in row[3].items():
@@ -131,7 +144,8 @@ class FrameStatistics:
             stage_ms={stage: float(np.median(values)) for stage, values in stages.items()},
             since_arrival_s=None if newest is None else now - newest,
             points=points,
-            mean_entropy=float(np.nanmean([row[4] for row in done])) if done else None,
+            mean_entropy=float(np.mean(entropies)) if entropies else None,
+            last_reason=last_reason,
         )
 
 

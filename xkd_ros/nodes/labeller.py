@@ -21,11 +21,12 @@ from xkd_ros.msgs.labelled_cloud import LabelledCloudFormat
 from xkd_ros.nodes.debug_topics import STAGES
 from xkd_ros.nodes.label_info import describe_labels
 from xkd_ros.nodes.segmenter_parameters import parse_class_remap
-from xkd_ros.points.intensity import OnlineIntensity
+from xkd_ros.points.intensity import OnlineIntensity, scale_problem
 from xkd_ros.points.levelling import Levelling
 from xkd_ros.points.levelling_filter import LevellingFilter
 from xkd_ros.runtime.segmenter import Segmenter
 
+_INTENSITY_CHECK_S = 1.0
 _TYPES = {"sensor_msgs/msg/PointCloud2": PointCloud2, "sensor_msgs/msg/PointField": PointField}
 
 
@@ -46,6 +47,8 @@ class Labeller:
         self._mounting: tuple[Any, ...] = ()
         self._state: Levelling | None = None
         self._levelled_s = 0.0
+        self._intensity_problem = ""
+        self._intensity_checked_s = float("-inf")
         self.configure(values)
 
     @classmethod
@@ -126,12 +129,16 @@ class Labeller:
     def _intensity(self, scan: Scan) -> np.ndarray | None:
         """Choose the intensities the network sees, and keep their statistics."""
         if scan.intensity is None or self._values.intensity == "off":
+            self._intensity_problem = ""
             return None
         if self._values.intensity == "online":
-            measured = (scan.points_m != 0).any(axis=1)  # non-returns carry an intensity of nothing
-            self._segmenter.intensity = self._online.update(scan.intensity[measured])
+            self._segmenter.intensity = self._online.update(_measured(scan))
         else:
             self._segmenter.intensity = self._segmenter.card.intensity
+        now = time.monotonic()
+        if now - self._intensity_checked_s >= _INTENSITY_CHECK_S:
+            self._intensity_checked_s = now
+            self._intensity_problem = scale_problem(_measured(scan), self._segmenter.intensity)
         return scan.intensity
 
     def describe_labels(self) -> dict[str, Any]:
@@ -149,19 +156,39 @@ class Labeller:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in self._segmenter.why.items())
         return f" (not used: {reasons})" if reasons else ""
 
+    @property
+    def share(self) -> float:
+        """Share of the voxels that the network looks at, see `Segmenter.share`."""
+        return self._segmenter.share
+
+    @share.setter
+    def share(self, share: float) -> None:
+        self._segmenter.share = share
+
+    @property
+    def usual_entropy(self) -> float | None:
+        """Mean entropy on the ground of the model's training; None where the card has none."""
+        return self._segmenter.card.usual_entropy
+
+    def complaints(self) -> tuple[str, ...]:
+        """Say what is wrong with backend and input though every cloud goes through; empty when all is well."""
+        intensity = f"{self._intensity_problem}; set intensity to online or off" if self._intensity_problem else ""
+        return tuple(filter(None, (self._segmenter.trouble, intensity)))
+
     def facts(self) -> dict[str, str]:
         """Rows for /diagnostics."""
-        card = self._segmenter.card
-        known, online = card.intensity, self._online.config
+        card, online = self._segmenter.card, self._online.config
+        known = "each scan by its own" if card.intensity.per_scan else f"{card.intensity.mean:.3g} / {card.intensity.std:.3g}"
         return {
             "model": card.name,
             "card hash": card.hash,
             "backend": self._segmenter.backend_name,
             **{f"backend not used: {name}": reason for name, reason in self._segmenter.why.items()},
+            "voxels labelled directly": f"{100 * self.share:.0f} %",
             "levelling": self._describe_levelling(),
             "intensity": self._values.intensity,
             "intensity mean/std of this sensor": f"{online.mean:.3g} / {online.std:.3g}",
-            "intensity mean/std of the model": f"{known.mean:.3g} / {known.std:.3g}",
+            "intensity mean/std of the model": known,
         }
 
     def _describe_levelling(self) -> str:
@@ -172,6 +199,12 @@ class Labeller:
             return f"{mode}: not levelled, {state.reason}"
         floor = "" if state.floor_height_m is None else f", floor {state.floor_height_m:.2f} m"
         return f"{mode}: tilt {state.tilt_deg:.1f} deg, support {state.support:.2f}{floor}"
+
+
+def _measured(scan: Scan) -> np.ndarray:
+    """Return the intensities of real returns: the others carry an intensity of nothing."""
+    assert scan.intensity is not None
+    return scan.intensity[(scan.points_m != 0).any(axis=1)]
 
 
 def _make_levelling(mode: str, roll_deg: float, pitch_deg: float) -> LevellingFilter:

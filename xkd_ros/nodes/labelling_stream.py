@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from rclpy.lifecycle import LifecycleNode
 from sensor_msgs.msg import PointCloud2
 
 from xkd_ros.core.errors import CloudError
+from xkd_ros.core.types import UNKNOWN
 from xkd_ros.msgs.header import stamp_ns
 from xkd_ros.nodes.callbacks import guarded
 from xkd_ros.nodes.debug_topics import DebugTopics
 from xkd_ros.nodes.frame_statistics import FrameStatistics, SequenceGaps
 from xkd_ros.nodes.label_info import LabelInfoTopics
-from xkd_ros.nodes.qos import make_profile, publisher_events, subscription_events
+from xkd_ros.nodes.qos import deaf_to, make_profile, publisher_events, subscription_events, unheard_by
+from xkd_ros.nodes.thinning import Thinning
 from xkd_ros.nodes.worker import KeepLatestWorker
 
 if TYPE_CHECKING:
@@ -36,25 +36,26 @@ class _Frame:
 class LabellingStream:
     """Lives from configure to cleanup; works between `start` and `stop`."""
 
-    def __init__(self, node: LifecycleNode, values: SimpleNamespace, remember: Callable[[str], None]) -> None:
+    def __init__(self, node: LifecycleNode, values: SimpleNamespace) -> None:
         """Create the output topics.
 
         Args:
             node: Owns the topics.
             values: Parameters of the segmenter.
-            remember: Gets sentences about QoS that does not fit.
         """
         self._node = node
         self._values = values
-        self._remember = remember
-        profile = make_profile(values.output_reliability, values.output_depth, values.output_durability)
-        events = publisher_events(node, "semantic_points", remember)
-        self._output = node.create_lifecycle_publisher(PointCloud2, "semantic_points", profile, event_callbacks=events)
+        self._qos_in = make_profile(values.input_reliability, values.input_depth)
+        self._qos_out = make_profile(values.output_reliability, values.output_depth, values.output_durability)
+        events = publisher_events(node, "semantic_points")
+        self._output = node.create_lifecycle_publisher(PointCloud2, "semantic_points", self._qos_out, event_callbacks=events)
         self._debug = DebugTopics(node)
         self._label_info = LabelInfoTopics(node, self._output.topic_name)
         self._worker: KeepLatestWorker[_Frame] | None = None
         self._subscription: Any = None
         self._gaps = SequenceGaps()
+        self._thinning = Thinning()
+        self.lowest_share = float(values.lowest_share)
         self.statistics = FrameStatistics()
         self.labeller: Labeller | None = None
         self.enabled = bool(values.enabled)
@@ -84,6 +85,19 @@ class LabellingStream:
         """Clouds that wait or are in work."""
         return self._worker.pending if self._worker else 0
 
+    @property
+    def in_work_s(self) -> float:
+        """How long the cloud in work has been there; 0 without one."""
+        return self._worker.in_work_s if self._worker else 0.0
+
+    def deaf_to(self) -> str:
+        """Name the publishers of clouds that are not heard, in words; empty when there are none."""
+        return "; ".join(deaf_to(self._node, self.input_topic, "sensor_msgs/msg/PointCloud2", self._qos_in))
+
+    def unheard_by(self) -> str:
+        """Name the subscribers that get no labelled cloud; empty when there are none."""
+        return "; ".join(unheard_by(self._node, self.output_topic, self._qos_out))
+
     def start(self) -> None:
         """Listen and label."""
         values = self._values
@@ -93,8 +107,8 @@ class LabellingStream:
             PointCloud2,
             "points",
             guarded(self._node, self._on_cloud, "cloud not used"),
-            make_profile(values.input_reliability, values.input_depth),
-            event_callbacks=subscription_events(self._node, self.input_topic, self._remember),
+            self._qos_in,
+            event_callbacks=subscription_events(self._node, self.input_topic),
         )
 
     def stop(self, timeout_s: float = 1.0) -> bool:
@@ -150,6 +164,8 @@ class LabellingStream:
             return
         stage_ms = {**stage_ms, "publish": 1e3 * (done - before), "total": 1e3 * (done - started)}
         latency_ms = 1e-6 * (self._node.get_clock().now().nanoseconds - stamp_ns(frame.cloud))
-        entropy = float(np.mean(segmentation.entropy)) if len(segmentation.entropy) else float("nan")
+        known = segmentation.labels != UNKNOWN
+        entropy = float(segmentation.entropy[known].mean()) if known.any() else float("nan")
         self.statistics.leave(1e3 * (done - frame.arrived_s), latency_ms, stage_ms, entropy)
         self._debug.publish(stage_ms, latency_ms)
+        labeller.share = self._thinning.update(time.monotonic() - started, self.statistics.period_s(), self.lowest_share)

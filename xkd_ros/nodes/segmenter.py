@@ -15,13 +15,14 @@ from std_srvs.srv import SetBool
 from xkd_ros.core.card import load_card
 from xkd_ros.core.errors import XkdError
 from xkd_ros.core.share import find_model
-from xkd_ros.nodes.callbacks import every, guarded, transition
-from xkd_ros.nodes.diagnostics import DiagnosticsReport, SegmenterState
+from xkd_ros.nodes.callbacks import every, guarded, refuse_impossible_transitions, transition
+from xkd_ros.nodes.diagnostics import DiagnosticsReport
 from xkd_ros.nodes.frame_statistics import FrameStatistics
 from xkd_ros.nodes.labelling_stream import LabellingStream
 from xkd_ros.nodes.model_loader import ModelLoader, load_labeller_while
 from xkd_ros.nodes.running import run_node
 from xkd_ros.nodes.segmenter_parameters import SEGMENTER, USAGE
+from xkd_ros.nodes.verdict import SegmenterState
 
 if TYPE_CHECKING:
     from xkd_ros.nodes.labeller import Labeller
@@ -44,10 +45,11 @@ class SegmenterNode(LifecycleNode):
         """
         super().__init__(SEGMENTER.node_name, **node_arguments)
         SEGMENTER.declare(self)
+        refuse_impossible_transitions(self)
         self._loaded_from = SEGMENTER.values(self)
         self._stream: LabellingStream | None = None
         self._problem = ""
-        self._note = ""
+        self.transition_error = ""
         self._reverting = False
         self._loader = ModelLoader(self._on_loaded)
         self._results: deque[tuple[Labeller | None, SimpleNamespace, str]] = deque()
@@ -105,7 +107,7 @@ class SegmenterNode(LifecycleNode):
             return _FAILURE
         self._problem = ""
         self._loaded_from = values
-        self._stream = LabellingStream(self, values, self._remember)
+        self._stream = LabellingStream(self, values)
         self._stream.use(labeller)
         self.get_logger().info(labeller.describe())
         return super().on_configure(state)
@@ -145,7 +147,7 @@ class SegmenterNode(LifecycleNode):
     @transition
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
         """After an exception in a transition: back to unconfigured, where it can be tried again."""
-        self._problem = "a lifecycle transition failed; the log says why"
+        self._problem = self.transition_error
         self._release()
         return _SUCCESS
 
@@ -186,11 +188,11 @@ class SegmenterNode(LifecycleNode):
             if (self._problem or self._starting) and values.autostart and names & set(_OF_THE_MODEL):
                 self._load_and_start()
             return
-        stream.enabled = bool(values.enabled)
+        stream.enabled, stream.lowest_share = bool(values.enabled), float(values.lowest_share)
         if names & set(_OF_THE_MODEL):
             if not self._reverting:
                 self._loader.request(values)
-        elif stream.labeller is not None and names & set(SEGMENTER.specs) - {"enabled"}:
+        elif stream.labeller is not None and names & set(SEGMENTER.specs) - {"enabled", "lowest_share"}:
             stream.labeller.configure(values)
             stream.use(stream.labeller)
 
@@ -202,7 +204,7 @@ class SegmenterNode(LifecycleNode):
     def _on_result(self) -> None:
         while self._results:
             labeller, values, problem = self._results.popleft()
-            if self._starting and self._stream is None:
+            if self._starting:
                 self._start(labeller, values, problem)
             elif self._stream is not None:
                 self._swap(self._stream, labeller, values, problem)
@@ -228,14 +230,12 @@ class SegmenterNode(LifecycleNode):
 
     # Diagnostics
 
-    def _remember(self, sentence: str) -> None:
-        self._note = sentence
-
     def _publish_diagnostics(self) -> None:
         values = SEGMENTER.values(self)
         stream = self._stream
         topic = self.resolve_topic_name("points")
-        facts = stream.labeller.facts() if stream is not None and stream.labeller is not None else {}
+        labeller = stream.labeller if stream is not None else None
+        facts = labeller.facts() if labeller is not None else {}
         state = SegmenterState(
             lifecycle="loading the model" if self._starting else self._lifecycle_label,
             problem=self._problem if stream is None else "",
@@ -243,9 +243,13 @@ class SegmenterNode(LifecycleNode):
             subscribers=stream.subscribers if stream is not None else 0,
             publishers=self.count_publishers(topic),
             input_topic=topic,
-            note=self._note,
+            deaf_to=stream.deaf_to() if stream is not None else "",
+            unheard_by=stream.unheard_by() if stream is not None else "",
+            in_work_s=stream.in_work_s if stream is not None else 0.0,
             target_hz=values.target_hz,
             stale_s=values.stale_s,
+            usual_entropy=labeller.usual_entropy if labeller is not None else None,
+            complaints=labeller.complaints() if labeller is not None else (),
             facts={**facts, "clouds in work": str(stream.pending if stream is not None else 0)},
         )
         statistics = stream.statistics if stream is not None else FrameStatistics()

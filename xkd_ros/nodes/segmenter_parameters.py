@@ -108,6 +108,15 @@ SEGMENTER = ParameterTable(
             'Output id of each class, as "wall:2, floor:0"; classes left out become 255. Empty keeps the model\'s ids.',
             check=_remap_problem,
         ),
+        ParameterSpec(
+            "lowest_share",
+            1.0,
+            "When labelling is slower than the input, only this share of the voxels is shown to the network (the rest gets the nearest"
+            " label) before whole clouds are dropped. 1 never thins. 0.5 costs about 1 point of mIoU on walls, floors and ceilings, 3 on"
+            " all classes, and saves a quarter of the time.",
+            0.2,
+            1,
+        ),
         ParameterSpec("enabled", True, "Label clouds; ~/set_enabled changes it too."),
         ParameterSpec("autostart", True, "Configure and activate without a lifecycle manager.", fixed=True),
         ParameterSpec("input_reliability", "best_effort", "QoS of points.", choices=RELIABILITIES, fixed=True),

@@ -23,7 +23,7 @@ from xkd_ros.nodes.colouring import colour_scan, make_coloured_cloud
 from xkd_ros.nodes.extrinsics import Extrinsics
 from xkd_ros.nodes.pair_recorder import PairRecorder
 from xkd_ros.nodes.pair_report import PairReport
-from xkd_ros.nodes.qos import make_profile, subscription_events
+from xkd_ros.nodes.qos import deaf_to, make_profile, subscription_events
 from xkd_ros.nodes.restamp import header_stamp_ns
 from xkd_ros.nodes.running import run_node
 from xkd_ros.nodes.synchronizer_parameters import SYNCHRONIZER, USAGE
@@ -66,7 +66,7 @@ class SynchronizerNode(Node):
             round(values.deadline_s * _NS),
         )
         self._cameras = [
-            CameraStream(self, source, self._qos_in, qos_out, self._image_callback(number), self._remember)
+            CameraStream(self, source, self._qos_in, qos_out, self._image_callback(number))
             for number, source in enumerate(sources)
         ]
         self._extrinsics = Extrinsics(self) if rig is None else None
@@ -84,7 +84,7 @@ class SynchronizerNode(Node):
                 guarded(self, self._on_scan, "scan not used"),
                 self._qos_in,
                 raw=True,
-                event_callbacks=subscription_events(self, self._points_topic, self._remember),
+                event_callbacks=subscription_events(self, self._points_topic),
             )
         every(self, 0.05, self._on_deadline, "pairing")
         every(self, 0.2, self._look_for_types, "image topics")
@@ -241,12 +241,11 @@ class SynchronizerNode(Node):
 
     # Reports
 
-    def _remember(self, sentence: str) -> None:
-        self._notes["middleware"] = sentence
-
     def _publish_report(self) -> None:
         waiting = [camera.source.image_topic for camera in self._cameras if not camera.listening]
         notes = list(self._notes.values())
+        notes += deaf_to(self, self._points_topic, "sensor_msgs/msg/PointCloud2", self._qos_in)
+        notes += [sentence for camera in self._cameras for sentence in camera.deaf_to()]
         notes += [f"nobody publishes images on {', '.join(waiting)}"] if waiting else []
         self._report.publish(self._pairer.statistics, notes)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
@@ -30,7 +31,7 @@ class KeepLatestWorker(Generic[ItemT]):
         self._niceness = niceness
         self._ready = threading.Condition()
         self._item: ItemT | None = None
-        self._busy = False
+        self._busy_since: float | None = None
         self._stopping = False
         self.replaced = 0
         self.forgotten = 0
@@ -50,7 +51,13 @@ class KeepLatestWorker(Generic[ItemT]):
     def pending(self) -> int:
         """Items that wait or are in work: 0, 1 or 2."""
         with self._ready:
-            return (self._item is not None) + self._busy
+            return (self._item is not None) + (self._busy_since is not None)
+
+    @property
+    def in_work_s(self) -> float:
+        """Seconds since the item in work was begun; 0 without one."""
+        with self._ready:
+            return 0.0 if self._busy_since is None else time.monotonic() - self._busy_since
 
     def stop(self, timeout_s: float = 1.0) -> bool:
         """Finish the item in work, forget (and count) the one that waits, end the thread; False when it is still busy."""
@@ -70,7 +77,7 @@ class KeepLatestWorker(Generic[ItemT]):
                     self._ready.wait()
                 if self._stopping:
                     return
-                item, self._item, self._busy = self._item, None, True
+                item, self._item, self._busy_since = self._item, None, time.monotonic()
             try:
                 self._process(item)  # type: ignore[arg-type]
             except Exception:
@@ -78,7 +85,7 @@ class KeepLatestWorker(Generic[ItemT]):
             finally:
                 del item
                 with self._ready:
-                    self._busy = False
+                    self._busy_since = None
 
 
 def set_niceness(niceness: int) -> None:

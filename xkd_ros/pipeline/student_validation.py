@@ -10,6 +10,7 @@ import numpy as np
 from xkd_ros.core.card import ModelCard
 from xkd_ros.core.labels import INDOOR12_TO_STRUCT4
 from xkd_ros.core.types import Scan
+from xkd_ros.evaluate.scores import EntropyTable
 from xkd_ros.evaluate.validation import LabelledScan, score, score_variants
 from xkd_ros.metrics.reliability import expected_calibration_error, fit_temperature
 from xkd_ros.nets.student import Student
@@ -47,7 +48,9 @@ class Validation:
         card = card.model_copy(update={"temperature": round(fit_temperature(logits, truth), 3)})
         segmenter = self._segmenter(student, card)
         metrics: dict[str, Any] = {"classes": list(card.labels.names)}
-        metrics["shifted_buildings"] = {**score(segmenter.segment, self._shifted).summary(), "ece": self._ece(segmenter)}
+        shifted = score(segmenter.segment, self._shifted)
+        metrics["shifted_buildings"] = {**shifted.summary(), "ece": self._ece(segmenter)}
+        metrics["entropy"] = EntropyTable.of(shifted.entropy).model_dump(mode="json")
         if self._real:
             metrics["real"] = {name: result.summary() for name, result in score_variants(segmenter.segment, self._real).items()}
         return card.model_copy(update={"metrics": metrics})

@@ -8,10 +8,13 @@ from typing import Any
 
 from rich.table import Table
 
+from xkd_ros.core.card import save_card
 from xkd_ros.core.errors import ConfigError
 from xkd_ros.core.files import write_atomic
 from xkd_ros.core.labels import INDOOR12, INDOOR12_TO_STRUCT4, STRUCT4
+from xkd_ros.evaluate.scores import EntropyTable
 from xkd_ros.evaluate.validation import LabelledScan, Score, load_labelled_bag, score, score_variants
+from xkd_ros.metrics.entropy import EntropyHistogram
 from xkd_ros.pipeline.progress import console, make_progress
 from xkd_ros.pipeline.walks import read_seeds
 from xkd_ros.runtime.segmenter import Segmenter
@@ -19,11 +22,14 @@ from xkd_ros.worlds.simulated_rig import load_simulated_rig
 from xkd_ros.worlds.walkthrough import Walkthrough
 
 RIGS = ("ouster16", "vlp32", "xt32_handheld", "dual_ouster16_horizontal")
+_SIMULATED = "simulated, "
 _WALK_S = 2.0
 _EVERY = 5
 
 
-def run_validation(model: Path, bag: Path | None, labels: Path | None, seeds: str, json: Path | None) -> None:
+def run_validation(
+    model: Path, bag: Path | None, labels: Path | None, seeds: str, json: Path | None, remember_entropy: bool = False
+) -> None:
     """Score and print.
 
     Args:
@@ -31,23 +37,32 @@ def run_validation(model: Path, bag: Path | None, labels: Path | None, seeds: st
         bag, labels: Really labelled scans; see `load_labelled_bag`.
         seeds: "first-last" building seeds, or "" for none.
         json: File for the figures.
+        remember_entropy: Keep the entropy on the simulated buildings in the model's card, as what is usual on the ground of training.
     Raises:
-        ConfigError: seeds that are no range, or only one of bag and labels.
+        ConfigError: seeds that are no range, only one of bag and labels, or nothing simulated to remember.
         BagError, ModelError: named in one line.
     """
     if (bag is None) != (labels is None):
         raise ConfigError("really labelled scans need both --bag and --labels")
+    if remember_entropy and not seeds:
+        raise ConfigError("--remember-entropy needs simulated buildings: give --seeds")
     segmenter = Segmenter.load(model)
     results: dict[str, Score] = {}
     if seeds:
         simulated = _simulated(read_seeds(seeds))
-        results.update({f"simulated, {rig}": score(segmenter.segment, scans) for rig, scans in simulated.items()})
+        results.update({f"{_SIMULATED}{rig}": score(segmenter.segment, scans) for rig, scans in simulated.items()})
     if bag is not None and labels is not None:
         real = load_labelled_bag(bag, labels)
         results.update({f"real, {name}": result for name, result in score_variants(segmenter.segment, real).items()})
+    entropy = sum((result.entropy for name, result in results.items() if name.startswith(_SIMULATED)), EntropyHistogram())
     summaries: dict[str, Any] = {name: result.summary() for name, result in results.items()}
     console.print(_table("four structural classes", STRUCT4.names, {name: rows["struct4"] for name, rows in summaries.items()}))
     console.print(_table("twelve indoor classes", INDOOR12.names, {name: rows["indoor12"] for name, rows in summaries.items()}))
+    if seeds:
+        console.print(f"mean entropy on simulated buildings: {entropy.mean:.3f}")
+    if remember_entropy:
+        table = EntropyTable.of(entropy).model_dump(mode="json")
+        save_card(segmenter.card.model_copy(update={"metrics": {**segmenter.card.metrics, "entropy": table}}), model)
     if json is not None:
         facts = {"model": segmenter.card.name, "card": segmenter.card.hash, "backend": segmenter.backend_name, "scores": summaries}
         write_atomic(json, json_module.dumps(facts, indent=1) + "\n")

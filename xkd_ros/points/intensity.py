@@ -13,6 +13,7 @@ from xkd_ros.core.card import IntensityConfig
 LOW_QUANTILE, HIGH_QUANTILE = 0.01, 0.995
 WIDE_RANGE = 512.0  # an 8-bit sensor never reaches this; 16-bit signals spread over decades and need the logarithm
 FLAT = 1e-6  # a spread below this share of the level is a constant channel, which says nothing
+OFF_CENTRE, TOO_NARROW = 2.0, 0.2  # in spreads of the training: beyond these a scan was not normalised but cut off or squeezed
 BIN_SHIFT = 16  # a bin is the upper half of a non-negative float32: 128 bins per octave, the same for every unit
 BINS = 0x7F80  # up to +inf, which is excluded
 
@@ -50,6 +51,23 @@ def normalise(values: np.ndarray | None, config: IntensityConfig, count: int) ->
     scaled *= np.float32(1.0 / config.std)
     np.nan_to_num(scaled, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
     return scaled
+
+
+def scale_problem(values: np.ndarray, config: IntensityConfig) -> str:
+    """Say in one line when a sensor's intensities do not fit the statistics that they are normalised with; empty when they do.
+
+    Args:
+        values: (N,) raw intensities of one scan.
+        config: Statistics of the model's training; with `per_scan` every scale fits.
+    """
+    values = values[np.isfinite(values)]
+    if config.per_scan or len(values) == 0:
+        return ""
+    scaled = normalise(values, config, len(values))
+    if abs(scaled.mean()) <= OFF_CENTRE and TOO_NARROW <= scaled.std() <= 1 / TOO_NARROW:
+        return ""
+    low, high = np.quantile(values, (LOW_QUANTILE, HIGH_QUANTILE))
+    return f"intensity {low:.3g} .. {high:.3g} of this sensor is another scale than {config.low:.3g} .. {config.high:.3g} of the model"
 
 
 class OnlineIntensity:

@@ -64,7 +64,7 @@ class Preprocessor:
             order: (M,) permutation; the first point of each voxel in this order is kept. None: array order.
             undo: False leaves `undo` -1 everywhere, for training on the sampled points only.
             sampled: True: the points are one per voxel already, in the order of the voxels; for recipes that augment after sampling.
-            limit: Given the (n, 3) sampled points, levelled, says which of them stay; for training on parts of scans, without `undo`.
+            limit: Given the (n, 3) sampled points, levelled, says which of them stay: for training on parts of scans, or to save time.
             stage_ms: Filled with the wall time of each stage.
         Returns:
             Features of the N points that were kept, their cells and neighbours, and for each raw point the nearest

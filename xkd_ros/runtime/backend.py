@@ -15,7 +15,10 @@ MIN_AGREEMENT = 0.995
 class Backend(Protocol):
     """Runs the network on one scan at a time; not for several threads at once."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """As in the parameter `backend`."""
+        ...
 
     def infer(self, net_input: NetInput) -> np.ndarray:
         """Return (N, C) float32 logits of the N >= 1 points of a scan."""

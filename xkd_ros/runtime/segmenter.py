@@ -19,7 +19,8 @@ from xkd_ros.points.grid import inside_field_of_view
 from xkd_ros.points.levelling import estimate_levelling
 from xkd_ros.points.preprocessor import Preprocessor
 from xkd_ros.runtime.backend import Backend
-from xkd_ros.runtime.selection import choose_backend, make_backend
+from xkd_ros.runtime.selection import choose_backend, make_backend, next_backend
+from xkd_ros.runtime.watched_backend import WatchedBackend
 
 Outside = Literal["nearest", "unknown"]
 
@@ -30,6 +31,7 @@ class Segmenter:
     Attributes:
         card: The model's card.
         why: For each backend that was not taken, the reason; filled by `load(backend="auto")`.
+        share: Of the voxels, those that the network looks at; the others get the label of the nearest. 1 is all, less is faster.
     """
 
     def __init__(self, card: ModelCard, backend: Backend, threads: int | None = None, outside: Outside = "nearest") -> None:
@@ -47,7 +49,8 @@ class Segmenter:
             raise ConfigError(f"outside '{outside}' is unknown; use {' or '.join(get_args(Outside))}")
         self.card = card
         self.why: dict[str, str] = {}
-        self._backend = backend
+        self.share = 1.0
+        self._backend = backend if isinstance(backend, WatchedBackend) else WatchedBackend(backend)
         self._outside = outside
         self._preprocess = Preprocessor(card.geometry, card.intensity, threads or -1)
 
@@ -67,7 +70,8 @@ class Segmenter:
         folder = Path(folder)
         card = load_card(folder)
         if backend == "auto":
-            chosen, why = choose_backend(folder, card, threads)
+            first, why = choose_backend(folder, card, threads)
+            chosen: Backend = WatchedBackend(first, lambda failed: next_backend(folder, card, threads, failed))
         else:
             chosen, why = make_backend(backend, folder, card, threads), {}
         segmenter = cls(card, chosen, threads, outside)
@@ -78,6 +82,11 @@ class Segmenter:
     def backend_name(self) -> str:
         """Name of the backend in use."""
         return self._backend.name
+
+    @property
+    def trouble(self) -> str:
+        """Which backend failed at work and what goes on in its place; empty while the first one works."""
+        return self._backend.trouble
 
     @property
     def intensity(self) -> IntensityConfig:
@@ -108,7 +117,7 @@ class Segmenter:
         clock = [time.perf_counter()]
         rotation = self._level(points_m) if rotation is None else rotation
         clock.append(time.perf_counter())
-        net_input = self._preprocess(points_m, intensity, rotation)
+        net_input = self._preprocess(points_m, intensity, rotation, limit=self._thin if self.share < 1 else None)
         clock.append(time.perf_counter())
         logits = self._infer(net_input)
         clock.append(time.perf_counter())
@@ -127,6 +136,11 @@ class Segmenter:
 
     def _infer(self, net_input: NetInput) -> np.ndarray:
         return self._backend.infer(net_input) if len(net_input) else np.empty((0, len(self.card.labels)), np.float32)
+
+    def _thin(self, points: np.ndarray) -> np.ndarray:
+        """Choose evenly: voxels come sorted by place."""
+        count = min(len(points), max(1, round(self.share * len(points))))
+        return (np.arange(count) / self.share).astype(np.int64).clip(max=len(points) - 1)
 
     def _level(self, points_m: np.ndarray) -> np.ndarray:
         levelling = estimate_levelling(points_m)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -68,7 +68,7 @@ def choose_backend(folder: Path, card: ModelCard, threads: int | None) -> tuple[
     Raises:
         ModelError: none works; the message holds all reasons.
     """
-    memory = cache_folder() / "backends" / f"{fingerprint(model=card.hash, threads=threads)}.json"
+    memory = _memory(card, threads)
     remembered = _recall(memory)
     if remembered is not None:
         name, why = remembered
@@ -84,13 +84,45 @@ def choose_backend(folder: Path, card: ModelCard, threads: int | None) -> tuple[
     return backend, why
 
 
+def next_backend(folder: Path, card: ModelCard, threads: int | None, failed: Mapping[str, str]) -> Backend:
+    """Load the most trusted backend among those that have not failed yet, and see it work.
+
+    Args:
+        folder, card, threads: As for `choose_backend`.
+        failed: Names of those that failed at work, with the reason.
+    Raises:
+        ModelError: none is left.
+    """
+    scan = probe_inputs(card)[:1]
+    reasons = dict(failed)
+    for name in BACKENDS:
+        if name in failed:
+            continue
+        if reason := impossible(name, card):
+            reasons[name] = reason
+            continue
+        try:
+            backend = make_backend(name, folder, card, threads)
+            if all(np.isfinite(backend.infer(net_input)).all() for net_input in scan):
+                return backend
+            reasons[name] = "its answers are no numbers"
+        except Exception as error:  # as in _try_all
+            reasons[name] = _in_one_line(error)
+    raise ModelError(f"no other backend runs {folder}: " + "; ".join(f"{name}: {reason}" for name, reason in reasons.items()))
+
+
+def _in_one_line(error: Exception) -> str:
+    """Say what went wrong: our own errors speak for themselves, others need their type."""
+    return str(error) if isinstance(error, XkdError) else f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+
+
 def _try_all(folder: Path, card: ModelCard, threads: int | None) -> tuple[Backend, dict[str, str]]:
     inputs = probe_inputs(card)
     why: dict[str, str] = {}
     timed: dict[str, tuple[float, Backend]] = {}
     reference: list[np.ndarray] = []
     for name in BACKENDS:
-        reason = _impossible(name, card)
+        reason = impossible(name, card)
         if reason:
             why[name] = reason
             continue
@@ -98,12 +130,9 @@ def _try_all(folder: Path, card: ModelCard, threads: int | None) -> tuple[Backen
             backend = make_backend(name, folder, card, threads)
             logits = [backend.infer(net_input) for net_input in inputs]  # also warms up
             milliseconds = _milliseconds(backend.infer, inputs)
-        except XkdError as error:
-            why[name] = str(error)
-            continue
         except Exception as error:  # a backend is somebody else's package: whatever it raises must not stop the others
-            _LOG.info("backend %s failed", name, exc_info=True)
-            why[name] = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            _LOG.info("backend %s failed", name, exc_info=not isinstance(error, XkdError))
+            why[name] = _in_one_line(error)
             continue
         reference = reference or logits
         share = agreement(logits, reference)
@@ -121,7 +150,7 @@ def _try_all(folder: Path, card: ModelCard, threads: int | None) -> tuple[Backen
     return timed[best][1], why
 
 
-def _impossible(name: str, card: ModelCard) -> str:
+def impossible(name: str, card: ModelCard) -> str:
     """Say why a backend need not be tried, cheaply; empty when it may work."""
     if name == "tensorrt" and not has_nvidia_gpu():
         return "no NVIDIA GPU"
@@ -148,6 +177,16 @@ def _milliseconds(infer: Callable[[NetInput], np.ndarray], inputs: list[NetInput
             fastest[number] = min(fastest[number], ended - begun)
         if ended > deadline or fastest[-1] * len(inputs) > deadline - ended:
             return 1e3 * sum(fastest) / len(fastest)
+
+
+def remembered_choice(card: ModelCard, threads: int | None) -> str | None:
+    """Name the backend that `choose_backend` would take without trying any; None where it would try."""
+    remembered = _recall(_memory(card, threads))
+    return None if remembered is None else remembered[0]
+
+
+def _memory(card: ModelCard, threads: int | None) -> Path:
+    return cache_folder() / "backends" / f"{fingerprint(model=card.hash, threads=threads)}.json"
 
 
 def _recall(path: Path) -> tuple[str, dict[str, str]] | None:
