@@ -52,7 +52,7 @@ def test_every_raw_point_gets_the_label_of_its_place(room) -> None:
     assert (result.labels[~measured] == UNKNOWN).all()
     assert (result.probability[~measured] == 0).all() and (result.entropy[~measured] == 1).all()
     assert (result.probability[measured] >= 0.5).all() and (result.entropy[measured] <= 1).all()
-    assert set(result.stage_ms) == {"level", "preprocess", "inference", "postprocess", "total"}
+    assert set(result.stage_ms) == {"level", "preprocess", "inference", "fusion", "postprocess", "total"}
     assert result.stage_ms["total"] == pytest.approx(sum(ms for stage, ms in result.stage_ms.items() if stage != "total"))
     assert len(backend.seen) == 1 and 100 < len(backend.seen[0]) < measured.sum()
 
@@ -65,6 +65,29 @@ def test_a_tilted_scan_is_levelled_before_the_network(room) -> None:
     clear = (points != 0).any(axis=1) & (np.abs(points[:, 2]) > 0.3)
     np.testing.assert_array_equal(result.labels[clear], points[clear, 2] > 0)
     assert not np.allclose(backend.seen[0].rotation, np.eye(3), atol=0.05)
+
+
+def test_what_is_fused_are_points_of_the_lidar_frame_and_logits_at_temperature_one(room) -> None:
+    points, intensity = room
+    tilt = rotation_from_rpy(0.15, -0.1, 0.0)
+    tilted = (points @ tilt.T).astype(np.float32)
+    segmenter, backend = by_height()
+    segmenter.card = segmenter.card.model_copy(update={"temperature": 2.0})
+    alone = segmenter.segment(tilted, intensity, tilt.T)
+    given = []
+
+    def fuse(points_m: np.ndarray, logits: np.ndarray) -> np.ndarray:
+        given.append((points_m, logits))
+        return -logits
+
+    fused = segmenter.segment(tilted, intensity, tilt.T, fuse)
+    (points_m, logits), kept = given[0], backend.seen[1].kept
+    np.testing.assert_array_equal(points_m, tilted[kept])
+    np.testing.assert_allclose(logits[:, 1], 4 * (tilted[kept] @ tilt)[:, 2] / 2, atol=1e-4)
+    known = alone.labels != UNKNOWN
+    np.testing.assert_array_equal(fused.labels[known], 1 - alone.labels[known])
+    np.testing.assert_allclose(fused.probability, alone.probability, atol=1e-6)
+    np.testing.assert_allclose(fused.entropy, alone.entropy, atol=1e-6)
 
 
 def test_points_outside_the_field_of_view() -> None:

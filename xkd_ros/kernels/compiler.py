@@ -16,7 +16,7 @@ from typing import Any
 import numba
 
 _LOG = logging.getLogger(__name__)
-# Sums may be reordered and multiplied-and-added in one step; NaN and infinity keep their meaning.
+# Sums may be reordered and multiplied-and-added in one step; NaN and infinity keep their meaning, but np.isfinite says yes to NaN.
 _FAST = {"reassoc", "contract", "arcp", "nsz"}
 _OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": _FAST}
 _SMALL_PRODUCT = 1 << 18

@@ -121,8 +121,18 @@ class PoseTrack:
         metres = np.linalg.norm(np.diff(self._positions, axis=0), axis=1)
         cosine = np.abs(np.einsum("ij,ij->i", self._quaternions[1:], self._quaternions[:-1]))
         turned = 2 * np.arccos(np.clip(cosine, 0, 1))
-        # Two poses at nearly one time differ by noise: that is not speed.
-        return (seconds > LONGEST_GAP_S) | (metres > FASTEST_MPS * seconds + 0.05) | (turned > FASTEST_RADPS * seconds + 0.05)
+        return (seconds > LONGEST_GAP_S) | _too_fast(metres, turned, seconds)
+
+
+def is_possible_motion(start: np.ndarray, end: np.ndarray, seconds: float) -> bool:
+    """Tell whether a robot can get from one pose (4, 4) to another in so many seconds."""
+    metres, turned = np.linalg.norm(end[:3, 3] - start[:3, 3]), _angle(start[:3, :3].T @ end[:3, :3])
+    return not _too_fast(np.asarray(metres), np.asarray(turned), np.asarray(seconds)).any()
+
+
+def _too_fast(metres: np.ndarray, turned_rad: np.ndarray, seconds: np.ndarray) -> np.ndarray:
+    # Two poses at nearly one time differ by noise: that is not speed.
+    return (metres > FASTEST_MPS * seconds + 0.05) | (turned_rad > FASTEST_RADPS * seconds + 0.05)
 
 
 def _slerp(start: np.ndarray, end: np.ndarray, weight: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ Next rooms: nodes, evaluate. The frame of the caller is the lidar's; levelled co
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal, get_args
@@ -23,6 +24,8 @@ from xkd_ros.runtime.selection import choose_backend, make_backend, next_backend
 from xkd_ros.runtime.watched_backend import WatchedBackend
 
 Outside = Literal["nearest", "unknown"]
+Fuse = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""(points_m (N, 3) float32 sampled points, lidar frame; logits (N, C), divided by the temperature) → logits (N, C) that know more."""
 
 
 class Segmenter:
@@ -97,15 +100,22 @@ class Segmenter:
     def intensity(self, config: IntensityConfig) -> None:
         self._preprocess.intensity = config
 
-    def segment(self, points_m: np.ndarray, intensity: np.ndarray | None = None, rotation: np.ndarray | None = None) -> Segmentation:
+    def segment(
+        self,
+        points_m: np.ndarray,
+        intensity: np.ndarray | None = None,
+        rotation: np.ndarray | None = None,
+        fuse: Fuse | None = None,
+    ) -> Segmentation:
         """Label every point.
 
         Args:
             points_m: (M, 3) metres, lidar frame; NaN and (0, 0, 0) are no measurements.
             intensity: (M,) in the sensor's unit, or None.
             rotation: (3, 3) levelled_from_lidar; None estimates it from this scan.
+            fuse: Called when the network is done, to join its answer with what else is known; `temporal.TemporalFusion` with a pose.
         Returns:
-            Labels in input order with milliseconds per stage (level, preprocess, inference, postprocess, total). What is no
+            Labels in input order with milliseconds per stage (level, preprocess, inference, fusion, postprocess, total). What is no
             measurement, and everything when no point lies in the field of view, is 255 with probability 0 and entropy 1.
         Raises:
             ShapeError: points are not (M, 3), or there is not one intensity per point.
@@ -119,12 +129,15 @@ class Segmenter:
         clock.append(time.perf_counter())
         net_input = self._preprocess(points_m, intensity, rotation, limit=self._thin if self.share < 1 else None)
         clock.append(time.perf_counter())
-        logits = self._infer(net_input)
+        logits = self._infer(net_input) / np.float32(self.card.temperature)
+        clock.append(time.perf_counter())
+        if fuse is not None:
+            logits = fuse(np.asarray(points_m[net_input.kept], np.float32), logits)
         clock.append(time.perf_counter())
         result = self._answer(points_m, net_input, logits)
         clock.append(time.perf_counter())
         spans = [1e3 * (after - before) for before, after in pairwise(clock)]
-        result.stage_ms.update(zip(("level", "preprocess", "inference", "postprocess"), spans), total=sum(spans))
+        result.stage_ms.update(zip(("level", "preprocess", "inference", "fusion", "postprocess"), spans), total=sum(spans))
         return result
 
     def logits(
@@ -147,8 +160,8 @@ class Segmenter:
         return levelling.rotation if levelling.trusted else np.eye(3)
 
     def _answer(self, points_m: np.ndarray, net_input: NetInput, logits: np.ndarray) -> Segmentation:
-        """Turn (N, C) logits of the sampled points into labels of the M raw ones."""
-        label, probability, entropy = describe_logits(logits, self.card.temperature)
+        """Turn (N, C) logits of the sampled points, divided by the temperature, into labels of the M raw ones."""
+        label, probability, entropy = describe_logits(logits, 1.0)
         known = net_input.undo >= 0
         if self._outside == "unknown":
             with np.errstate(invalid="ignore", over="ignore"):
