@@ -228,7 +228,8 @@ class Learning:
         frames, names = self.open_frames(), self.class_map.label_set
         groups = INDOOR12_TO_STRUCT4[: len(INDOOR12)] if names.hash == INDOOR12.hash else None
         backbone, targets = load_backbone(self.work / "distill"), self.open_targets(frames) if images else None
-        return Lesson(frames, self.open_labels(frames), len(names), backbone, targets, groups)
+        looks = "" if targets is None else targets.manifest.looks
+        return Lesson(frames, self.open_labels(frames), len(names), backbone, targets, groups, looks)
 
     def _intensity(self, frames: FrameStore, rig: str) -> IntensityConfig:
         return IntensityConfig(per_scan=True) if self.config.student.intensity == "per_scan" else frames.manifest.intensity[rig]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from xkd_ros.bags.frame_store import FrameStore
@@ -46,7 +47,13 @@ class Outcome:
 
 
 class Trial:
-    """The trainings of one cell, in a folder of their own that goes when the cell is done."""
+    """The trainings of one cell, in a folder of their own that goes when the cell is done.
+
+    Attributes:
+        latest: Where the last training was, and what its method left beside the student.
+    """
+
+    latest: Path
 
     def __init__(self, workshop: Workshop, name: str) -> None:
         self._workshop, self._folder = workshop, workshop.root / "cells" / name
@@ -75,7 +82,9 @@ class Trial:
         inputs |= {} if targets is None else {"targets": targets.hash}
         key = stage_key("learn", [config.deciding(), backbone.card.network.model_dump()], inputs)
         config = config.model_copy(update={"workers": workshop.workers})
-        lesson, folder = Lesson(frames, labels, len(workshop.class_map.label_set), backbone, targets), self._folder / key
+        looks = "" if targets is None else targets.manifest.looks
+        lesson = Lesson(frames, labels, len(workshop.class_map.label_set), backbone, targets, looks=looks)
+        self.latest = folder = self._folder / key
         with workshop.progress.step("probing" if isinstance(config, ProbeConfig) else "fine-tuning") as report:
             if isinstance(config, ProbeConfig):
                 return run_probe(lesson, config, folder, workshop.fabric, report)
