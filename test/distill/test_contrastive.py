@@ -9,9 +9,13 @@ import torch
 import torch.nn.functional as F
 
 from xkd_ros.distill.agreement import agreement_loss
-from xkd_ros.distill.contrastive import alike_views, contrastive_loss, cross_modal_loss
+from xkd_ros.distill.contrastive import alike_views, contrastive_loss
 
 OWNER = torch.tensor([2, 0, 0, 1, 3, 0, 4, 3])
+
+
+def _both(points: torch.Tensor, views: torch.Tensor, owner: torch.Tensor, alike: torch.Tensor | None = None) -> torch.Tensor:
+    return contrastive_loss(points, views, owner, torch.arange(len(owner)), alike, symmetric=True)
 
 
 def _units(seed: int, count: int, width: int = 6) -> torch.Tensor:
@@ -38,7 +42,7 @@ def test_one_direction_is_the_formula(temperature: float) -> None:
     positive[3] = False
     for mask in (None, ignored):
         wanted = _slow(anchors, keys, positive.tolist(), (torch.zeros_like(positive) if mask is None else mask).tolist(), temperature)
-        assert float(contrastive_loss(anchors, keys, positive, mask, temperature)) == pytest.approx(wanted, rel=1e-4)
+        assert float(contrastive_loss(anchors, keys, *positive.nonzero().T, mask, temperature)) == pytest.approx(wanted, rel=1e-4)
 
 
 def test_both_directions_are_averaged_and_all_views_of_a_point_are_its_own() -> None:
@@ -47,9 +51,9 @@ def test_both_directions_are_averaged_and_all_views_of_a_point_are_its_own() -> 
     none = [[False] * len(OWNER)] * 5
     turned = [list(row) for row in zip(*own)]
     wanted = (_slow(points, views, own, none, 0.07) + _slow(views, points, turned, [list(row) for row in zip(*none)], 0.07)) / 2
-    assert float(cross_modal_loss(points, views, OWNER)) == pytest.approx(wanted, rel=1e-4)
+    assert float(_both(points, views, OWNER)) == pytest.approx(wanted, rel=1e-4)
     order = torch.randperm(len(OWNER), generator=torch.Generator().manual_seed(0))
-    assert float(cross_modal_loss(points, views[order], OWNER[order])) == pytest.approx(wanted, rel=1e-4)
+    assert float(_both(points, views[order], OWNER[order])) == pytest.approx(wanted, rel=1e-4)
 
 
 def test_what_is_alike_is_not_told_apart() -> None:
@@ -61,9 +65,9 @@ def test_what_is_alike_is_not_told_apart() -> None:
     points, views = _units(0, 3), _units(1, 4)
     everything = torch.ones(3, 4, dtype=torch.bool)
     # Without a negative only the choice among a point's own views is left: log 2 for the point with two.
-    alone = cross_modal_loss(points[1:], views[1:3], owner[1:3] - 1, everything[1:, 1:3])
+    alone = _both(points[1:], views[1:3], owner[1:3] - 1, everything[1:, 1:3])
     assert float(alone) == pytest.approx(0, abs=1e-6)
-    assert float(cross_modal_loss(points, views, owner, everything)) >= math.log(2) / 6 - 1e-6
+    assert float(_both(points, views, owner, everything)) >= math.log(2) / 6 - 1e-6
 
 
 def _cosine(a, b) -> float:
@@ -74,26 +78,43 @@ def test_matching_codes_cost_less_and_gradients_lead_there() -> None:
     points = _units(0, 40, 16).requires_grad_()
     owner, views = torch.arange(40), _units(1, 40, 16).requires_grad_()
     optimizer = torch.optim.SGD([points, views], lr=5.0)
-    first = float(cross_modal_loss(points, views, owner).detach())
+    first = float(_both(points, views, owner).detach())
     for _ in range(50):
         optimizer.zero_grad()
-        cross_modal_loss(F.normalize(points, dim=1), F.normalize(views, dim=1), owner).backward()
+        _both(F.normalize(points, dim=1), F.normalize(views, dim=1), owner).backward()
         optimizer.step()
     points, views = (F.normalize(codes.detach(), dim=1) for codes in (points, views))
-    assert float(cross_modal_loss(points, views, owner)) < 0.05 * first
+    assert float(_both(points, views, owner)) < 0.05 * first
+
+
+def test_rows_of_which_everything_is_ignored_cost_nothing_but_their_partners() -> None:
+    anchors, keys = _units(0, 3).requires_grad_(), _units(1, 4).requires_grad_()
+    everything = torch.ones(3, 4, dtype=torch.bool)
+    # The first two have one partner and nobody else left, the third has none at all.
+    loss = contrastive_loss(anchors, keys, torch.tensor([0, 1]), torch.tensor([2, 3]), everything, symmetric=True)
+    loss.backward()
+    assert float(loss.detach()) == pytest.approx(0, abs=1e-6)
+    assert anchors.grad is not None and bool(torch.isfinite(anchors.grad).all()) and bool(torch.isfinite(keys.grad).all())
+
+
+def test_opposite_vectors_stay_finite() -> None:
+    points = _units(0, 4).requires_grad_()
+    loss = contrastive_loss(points, -points.detach(), torch.arange(4), torch.arange(4), temperature=0.03, symmetric=True)
+    loss.backward()
+    assert bool(loss.isfinite()) and bool(torch.isfinite(points.grad).all())
 
 
 def test_nothing_to_compare_costs_nothing() -> None:
     for points, views, owner in ((0, 0, OWNER[:0]), (3, 0, OWNER[:0])):
         a, b = torch.zeros(points, 6, requires_grad=True), torch.zeros(views, 6, requires_grad=True)
-        loss = cross_modal_loss(a, b, owner, alike_views(torch.zeros(views, 4), owner, points, 0.9))
+        loss = _both(a, b, owner, alike_views(torch.zeros(views, 4), owner, points, 0.9))
         loss.backward()
         assert float(loss.detach()) == 0 and a.grad is not None and b.grad is not None and not a.grad.any()
 
 
 def test_a_key_that_is_held_fast_gets_no_gradient() -> None:
     anchors, keys = _units(0, 4).requires_grad_(), _units(1, 4).requires_grad_()
-    contrastive_loss(anchors, keys.detach(), torch.eye(4, dtype=torch.bool)).backward()
+    contrastive_loss(anchors, keys.detach(), torch.arange(4), torch.arange(4)).backward()
     assert anchors.grad is not None and keys.grad is None
 
 

@@ -110,7 +110,7 @@ class Segmenter:
         clock.append(time.perf_counter())
         net_input = self._preprocess(points_m, intensity, rotation)
         clock.append(time.perf_counter())
-        logits = self._infer(net_input)
+        logits = self.infer(net_input)
         clock.append(time.perf_counter())
         result = self._answer(points_m, net_input, logits)
         clock.append(time.perf_counter())
@@ -122,10 +122,15 @@ class Segmenter:
         self, points_m: np.ndarray, intensity: np.ndarray | None = None, rotation: np.ndarray | None = None
     ) -> tuple[NetInput, np.ndarray]:
         """Return the network's input and its (N, C) logits, for calibration and comparison; arguments as for `segment`."""
-        net_input = self._preprocess(points_m, intensity, self._level(points_m) if rotation is None else rotation)
-        return net_input, self._infer(net_input)
+        net_input = self.prepare(points_m, intensity, rotation)
+        return net_input, self.infer(net_input)
 
-    def _infer(self, net_input: NetInput) -> np.ndarray:
+    def prepare(self, points_m: np.ndarray, intensity: np.ndarray | None = None, rotation: np.ndarray | None = None) -> NetInput:
+        """Return the network's input; arguments as for `segment`."""
+        return self._preprocess(points_m, intensity, self._level(points_m) if rotation is None else rotation)
+
+    def infer(self, net_input: NetInput) -> np.ndarray:
+        """Return the (N, C) logits of the network's input; none of an empty one."""
         return self._backend.infer(net_input) if len(net_input) else np.empty((0, len(self.card.labels)), np.float32)
 
     def _level(self, points_m: np.ndarray) -> np.ndarray:

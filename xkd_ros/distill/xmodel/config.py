@@ -26,7 +26,7 @@ class XModelConfig(WholeStudentConfig):
     agreement_temperature: float = Field(2.0, gt=0)
     contrast_weight: float = Field(0.5, ge=0, description="of points resembling what pictures show of them, and nothing else")
     contrast_points: int = Field(4096, ge=1, description="of a batch, drawn at random; bounds the cost")
-    contrast_temperature: float = Field(0.07, gt=0)
+    contrast_temperature: float = Field(0.07, ge=0.03)
     alike_cosine: float = Field(0.9, ge=-1, le=1, description="what the image teacher finds more alike than this is not told apart")
     code: int = Field(128, ge=1, description="length of the vectors that are compared")
     cosine_weight: float = Field(0.5, ge=0, description="of saying what the image teacher says")

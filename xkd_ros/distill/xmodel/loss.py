@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from xkd_ros.distill.agreement import agreement_loss
-from xkd_ros.distill.contrastive import alike_views, cross_modal_loss
+from xkd_ros.distill.contrastive import alike_views, contrastive_loss
 from xkd_ros.distill.labelled_frames import ConfidentLoss
 from xkd_ros.distill.losses import distillation_loss
 from xkd_ros.distill.xmodel.config import XModelConfig
@@ -40,7 +40,7 @@ class FusedLoss:
         )
 
     def _contrast(self, said: FusedAnswer, features: Tensor) -> Tensor:
-        """Compare some of the points with what pictures show of them; no point at all where it does not count, which costs nothing."""
+        """Symmetric InfoNCE of some points and all their views; of no point where it does not count, which costs nothing."""
         points, config = len(said.seen), self._config
         most = config.contrast_points if config.contrast_weight else 0
         row = torch.full((points,), -1, dtype=torch.int64, device=said.seen.device)
@@ -49,4 +49,6 @@ class FusedLoss:
         views = row[said.owner] >= 0
         owner = row[said.owner[views]]
         alike = alike_views(features[views], owner, len(chosen), config.alike_cosine)
-        return cross_modal_loss(said.point_code[chosen], said.view_code[views], owner, alike, config.contrast_temperature)
+        view = torch.arange(len(owner), device=owner.device)
+        codes = said.point_code[chosen], said.view_code[views]
+        return contrastive_loss(*codes, owner, view, alike, config.contrast_temperature, symmetric=True)

@@ -12,7 +12,7 @@ from xkd_ros.teacher.target_store import TargetStore
 
 
 class TrueLabels:
-    """True labels by frame number, all of them sure. To learn from them is the protocol of one study only: `scalr`."""
+    """True labels by frame number, all of them sure. To learn from them is the protocol of two studies only: `scalr`, `xmodel`."""
 
     def __init__(self, frames: FrameStore, label_set: LabelSet) -> None:
         """Choose.
