@@ -92,7 +92,7 @@ def test_layer_decay_is_the_published_one(depth: int, high: float, low: float) -
     network = NetworkConfig(depth=depth, width=4)
     model = ClassifyingStudent(network, make_backbone(network), frozen=False)
     for decay, embedding in ((0.99, high), (0.95, low)):
-        groups = layer_groups(model, model.network.depth, decay, False)
+        groups = layer_groups(model, decay, False)
         scale = {id(p): group.scale for group in groups for p in group.parameters}
         assert round(scale[id(model.backbone.embedding.merge.weight)], 2) == embedding
         assert scale[id(model.head.linear.weight)] == 1.0
@@ -105,5 +105,5 @@ def test_layer_decay_is_the_published_one(depth: int, high: float, low: float) -
 def test_a_frozen_backbone_has_no_group() -> None:
     network = NetworkConfig(depth=2, width=4)
     model = ClassifyingStudent(network, make_backbone(network), frozen=True)
-    found = {id(p) for group in layer_groups(model, model.network.depth, 1.0, True) for p in group.parameters}
+    found = {id(p) for group in layer_groups(model, 1.0, True) for p in group.parameters}
     assert found == {id(p) for p in model.head.parameters()}

@@ -11,6 +11,8 @@ import pytest
 
 from xkd_ros.core.card import load_card
 from xkd_ros.core.errors import ConfigError, ModelError
+from xkd_ros.nets.checkpoint import load_student
+from xkd_ros.nets.fused_checkpoint import load_fused
 from xkd_ros.nets.image_checkpoint import ImageTeacherCard, save_image_teacher
 from xkd_ros.nets.image_student import ImageNetworkConfig, seeded_image_student
 from xkd_ros.pipeline.learn import NAMES, learn, load_run
@@ -99,6 +101,23 @@ def test_a_model_folder_that_is_gone_is_written_again(learnt, walk, settings, tm
     shutil.move(learnt / "site", tmp_path / "elsewhere")
     learn(read_config(None, settings), Sources((walk,)), learnt / "run", learnt / "site")
     assert load_card(learnt / "site").hash == load_card(tmp_path / "elsewhere").hash
+
+
+def test_a_method_by_name_changes_the_last_stages_alone_and_its_fused_head_comes_along(learnt, walk, settings, tmp_path):
+    run, site = tmp_path / "run", tmp_path / "site"
+    shutil.copytree(learnt / "run", run)
+    config = read_config(None, settings, recipe="xmodel")
+    assert config.recipe == "indoor" and config.finetune.method == "xmodel" and config.finetune.steps == 3
+    with pytest.raises(ConfigError, match="--redo finetune"):
+        learn(config, Sources((walk,)), run, site)
+    before = {path: path.stat().st_mtime_ns for path in (run / "stages").iterdir()}
+    learn(config, Sources((walk,)), run, site, redo=("finetune",))
+    changed = {path.name.partition(".")[0] for path, time in before.items() if path.stat().st_mtime_ns != time}
+    assert changed == {"finetune", "evaluation", "export"}
+    student, card = load_student(site)
+    head, fused = load_fused(site, student)
+    assert card.recipe["finetune"]["method"] == "xmodel" and fused.features == 16 and len(fused.teacher) == 64
+    assert head.sizes.classes == len(card.labels)
 
 
 def test_a_stage_alone_needs_what_it_reads(walk, settings, tmp_path):

@@ -148,6 +148,16 @@ def test_a_study_interrupted_resumed_and_finished(tmp_path, work, teacher, monke
     assert "2 of 6 are done" in page and "not enough cells" in page and "| 54.1 |" in page
 
 
+def test_a_fused_head_is_evaluated_with_the_pictures_of_each_frame(tmp_path, work, teacher, capsys):
+    run_study("xmodel", work=work, teachers=[str(teacher)], out=tmp_path / "docs", scale=TINY, cells=2)
+    alone, model = Results(tmp_path / "docs" / "xmodel-tiny").of(STUDIES["xmodel"].cells(TINY, ["tiny-teacher"]))
+    assert (alone.cell.name, model.cell.name) == ("distilled-lidar-alone-seed0", "distilled-xmodel-seed0")
+    points = {heading: row["points"] for heading, row in model.metrics["real"].items() if isinstance(row, dict)}
+    assert "fused" not in alone.metrics and model.metrics["fused"]["real"]["in view"]["points"] == points["in view"] > 100
+    assert alone.inputs == model.inputs and alone.metrics["real"]["all points"]["points"] == points["all points"]
+    assert "distilled, lidar alone" in (tmp_path / "docs" / "xmodel-tiny.md").read_text()
+
+
 def _interrupt(*_arguments, **_options):
     raise KeyboardInterrupt
 

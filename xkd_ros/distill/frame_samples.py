@@ -15,6 +15,7 @@ from xkd_ros.core.card import IntensityConfig
 from xkd_ros.core.errors import ConfigError
 from xkd_ros.core.types import NetInput
 from xkd_ros.distill.passes import ShuffledPasses, first_usable
+from xkd_ros.distill.picture_pairs import PicturePairs, PictureTargets, collate_pairs
 from xkd_ros.distill.student_input import StoredFrame, StudentInput
 from xkd_ros.nets.batch import Batch, collate
 
@@ -41,22 +42,6 @@ class Frames(Protocol):
 
     def numbers(self, split: str | None = None) -> np.ndarray:
         """Frame numbers of a split."""
-
-
-class PictureTargets(Protocol):
-    """What distillation needs of a `teacher.targets.ViewTargets`: V points of the frame and their teacher features."""
-
-    @property
-    def point(self) -> np.ndarray:
-        """(V,) index into the frame's points."""
-
-    @property
-    def features(self) -> np.ndarray | None:
-        """(V, D) float16."""
-
-    @property
-    def edge(self) -> np.ndarray:
-        """(V,) bool: near a jump in depth."""
 
 
 class Targets(Protocol):
@@ -141,47 +126,21 @@ class DistilSamples:
             return None
         if self._config.views == "one":
             pictures = [pictures[rng.integers(len(pictures))]]
-        rows = [self._teaching_rows(picture) for picture in pictures]
-        point = np.concatenate([picture.point[chosen] for picture, chosen in zip(pictures, rows)]).astype(np.int64)
+        pairs = PicturePairs(pictures, self._config.skip_edges)
         frame = self._frames.scan(index)
-        paired = np.zeros(len(frame.points_m), bool)
-        paired[point] = True
+        paired = pairs.mask(len(frame.points_m))
         shown = None
         if self._config.student_input == "frustum":
             shown = np.unique(np.concatenate([picture.point for picture in pictures])).astype(np.int64)
-        if not len(point) or len(paired if shown is None else shown) < self._input.least_points:
+        if not len(pairs) or len(paired if shown is None else shown) < self._input.least_points:
             return None
         scan, raw = self._input(frame, rng, shown, paired)
         if len(scan) < self._input.least_points:
             return None
-        place = np.full(len(paired), -1, np.int64)
-        place[raw] = np.arange(len(raw))
-        seen = np.flatnonzero(place[point] >= 0)
-        if self._config.max_pairs and len(seen) > self._config.max_pairs:
-            seen = np.sort(rng.permutation(seen)[: self._config.max_pairs])
-        if not len(seen):
-            return None
-        # Thousands of wide rows are copied once, and only those that teach.
-        parts = np.split(seen, np.searchsorted(seen, np.cumsum([len(chosen) for chosen in rows])[:-1]))
-        starts = np.cumsum([0, *(len(chosen) for chosen in rows)])
-        features = [_features(picture)[chosen[part - start]] for picture, chosen, part, start in zip(pictures, rows, parts, starts)]
-        return DistilItem(scan, place[point[seen]], np.concatenate(features))
-
-    def _teaching_rows(self, picture: PictureTargets) -> np.ndarray:
-        return np.flatnonzero(~picture.edge) if self._config.skip_edges else np.arange(len(picture.point))
-
-
-def _features(picture: PictureTargets) -> np.ndarray:
-    if picture.features is None:
-        raise ConfigError("the targets hold no features to distil; make them with a feature teacher such as facebook/dinov2-small")
-    return picture.features
+        place, features = pairs.of(raw, len(paired), self._config.max_pairs, rng)
+        return DistilItem(scan, place, features) if len(place) else None
 
 
 def collate_distil(items: Sequence[DistilItem]) -> DistilBatch:
     """Lay scans and pairs end to end."""
-    offsets = np.concatenate([[0], np.cumsum([len(item.scan) for item in items])])
-    return DistilBatch(
-        collate([item.scan for item in items]),
-        torch.from_numpy(np.concatenate([item.paired + start for item, start in zip(items, offsets)])),
-        torch.from_numpy(np.concatenate([item.features for item in items])),
-    )
+    return DistilBatch(collate([item.scan for item in items]), *collate_pairs(items))

@@ -56,7 +56,7 @@ def learn_labels(
         fabric,
         evaluate=None if evaluate is None else lambda average, step: evaluate(folded(average), step),
         progress=None if progress is None else report_to(progress),
-        groups=layer_groups(model, model.network.depth, layer_decay, config.decay_vectors),
+        groups=layer_groups(model, layer_decay, config.decay_vectors),
         size=_points,
     )
     return folded(average)

@@ -83,12 +83,15 @@ class LabelledFrames:
         index = int(self._numbers[self._order(number)])
         labels, confidence = self._labels[index]
         known = labels != UNKNOWN
-        if len(labels) < self._input.least_points or not known.any():
+        seen = self._see(index, rng, known) if known.any() else None
+        return None if seen is None else LabelledItem(seen[0], labels[seen[1]], confidence[seen[1]])
+
+    def _see(self, index: int, rng: np.random.Generator, preferred: np.ndarray) -> tuple[NetInput, np.ndarray] | None:
+        """Prepare a frame as the student sees it, and the (N,) points behind; None where they are too few."""
+        if len(preferred) < self._input.least_points:
             return None
-        scan, raw = self._input(self._frames.scan(index), rng, None, known)
-        if len(scan) < self._input.least_points:
-            return None
-        return LabelledItem(scan, labels[raw], confidence[raw])
+        scan, raw = self._input(self._frames.scan(index), rng, None, preferred)
+        return (scan, raw) if len(scan) >= self._input.least_points else None
 
 
 def collate_labelled_frames(items: Sequence[LabelledItem]) -> ConfidentBatch:

@@ -23,6 +23,7 @@ class Lesson:
         backbone: Where to start; `Backbone.untrained` learns from nothing.
         targets: Frame number → what the image teacher says; None where there is no teacher.
         groups: (C,) group of each class, for `group_weight`; for instance `INDOOR12_TO_STRUCT4[:12]`.
+        looks: Fingerprint of the teacher that gives the features of `targets`; "" where nobody asks for it later.
     """
 
     frames: Frames
@@ -31,6 +32,7 @@ class Lesson:
     backbone: Backbone
     targets: Targets | None = None
     groups: np.ndarray | None = None
+    looks: str = ""
 
     def teacher(self, method: str) -> Targets:
         """Return the targets.

@@ -99,7 +99,7 @@ class StudentInput:
             frame: Stored scan.
             rng: The only source of randomness.
             shown: (V,) int64 points the student may see; None for all.
-            preferred: (N,) bool points to keep in their voxel where there is a choice; the paper variants choose blindly.
+            preferred: (N,) bool or small numbers, the larger the rather a point is kept in its voxel; the paper variants choose blindly.
         """
         raw = np.arange(len(frame.points_m)) if shown is None else shown
         points = frame.points_m[raw] @ frame.levelled_from_lidar.T.astype(np.float32)
@@ -140,7 +140,7 @@ class StudentInput:
         elif dimmed is not None and len(intensity):
             # `augment` returns 0 to 1; statistics of the rig are in the sensor's own unit.
             dimmed = dimmed * np.float32(np.percentile(intensity, _TOP_PERCENT))
-        order = None if preferred is None else np.argsort(~preferred[kept], kind="stable")
+        order = None if preferred is None else np.argsort(-preferred[kept].astype(np.int8), kind="stable")
         limit = partial(limit_points, count=self._config.max_points, rng=rng)
         item = preprocess(points, dimmed, order=order, undo=False, limit=limit)
         return item, kept[item.kept]

@@ -95,7 +95,7 @@ class SupervisedLoss:
         return self.of(model(b.features, b.cells, b.shapes, b.neighbours, None, b.scan), item)
 
     def of(self, logits: Tensor, item: LabelledBatch) -> Tensor:
-        """Compute the loss of (T, C) logits."""
+        """Compute the loss of (T, C) logits of one batch."""
         weight = None if self._weight is None else self._weight.to(logits.device)
         loss = self._per_class(logits, item, weight)
         if self._groups is not None:

@@ -9,13 +9,15 @@ from typing import Any
 from xkd_ros.core.card import load_card
 from xkd_ros.export.onnx_export import export_onnx
 from xkd_ros.nets.checkpoint import load_student, save_student
+from xkd_ros.nets.fused_checkpoint import CARD_NAME as FUSED_NAME
+from xkd_ros.nets.fused_checkpoint import load_fused, save_fused
 from xkd_ros.pipeline.model_page import write_model_page
 
 
 def write_learned_model(
     work: Path, out: Path, evaluation: dict[str, Any], progress: Callable[[int, int, dict[str, float]], None]
 ) -> tuple[str, dict[str, Any]]:
-    """Write weights, card, ONNX graphs and page of what a run learnt.
+    """Write weights, card, ONNX graphs and page of what a run learnt, and the fused head where its method trains one.
 
     Args:
         work: Run folder whose fine-tuning is done.
@@ -30,6 +32,9 @@ def write_learned_model(
     metrics = {"classes": list(card.labels.names), "evaluation": scores, "entropy": evaluation.get("entropy", {})}
     card = card.model_copy(update={"name": out.name, "temperature": evaluation.get("temperature", 1.0), "metrics": metrics})
     save_student(student, card, out)
+    if (work / "finetune" / FUSED_NAME).is_file():
+        fused, fused_card = load_fused(work / "finetune", student)
+        save_fused(fused, student, fused_card.teacher, out)
     progress(1, 3, {})
     export_onnx(out)
     progress(2, 3, {})

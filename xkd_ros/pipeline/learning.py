@@ -235,7 +235,8 @@ class Learning:
         if self.config.labels != "pseudo":
             labels = GivenLabels(frames, names, labels if self.config.labels == "both" else None)
         targets = self.open_targets(frames) if images else None
-        return Lesson(frames, labels, len(names), load_backbone(self.work / "distill"), targets, groups)
+        looks = "" if targets is None else targets.manifest.looks
+        return Lesson(frames, labels, len(names), load_backbone(self.work / "distill"), targets, groups, looks)
 
     def _intensity(self, frames: FrameStore, rig: str) -> IntensityConfig:
         return IntensityConfig(per_scan=True) if self.config.student.intensity == "per_scan" else frames.manifest.intensity[rig]

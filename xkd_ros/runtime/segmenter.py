@@ -129,7 +129,7 @@ class Segmenter:
         clock.append(time.perf_counter())
         net_input = self._preprocess(points_m, intensity, rotation, limit=self._thin if self.share < 1 else None)
         clock.append(time.perf_counter())
-        logits = self._infer(net_input) / np.float32(self.card.temperature)
+        logits = self.infer(net_input) / np.float32(self.card.temperature)
         clock.append(time.perf_counter())
         if fuse is not None:
             logits = fuse(np.asarray(points_m[net_input.kept], np.float32), logits)
@@ -144,10 +144,15 @@ class Segmenter:
         self, points_m: np.ndarray, intensity: np.ndarray | None = None, rotation: np.ndarray | None = None
     ) -> tuple[NetInput, np.ndarray]:
         """Return the network's input and its (N, C) logits, for calibration and comparison; arguments as for `segment`."""
-        net_input = self._preprocess(points_m, intensity, self._level(points_m) if rotation is None else rotation)
-        return net_input, self._infer(net_input)
+        net_input = self.prepare(points_m, intensity, rotation)
+        return net_input, self.infer(net_input)
 
-    def _infer(self, net_input: NetInput) -> np.ndarray:
+    def prepare(self, points_m: np.ndarray, intensity: np.ndarray | None = None, rotation: np.ndarray | None = None) -> NetInput:
+        """Return the network's input; arguments as for `segment`."""
+        return self._preprocess(points_m, intensity, self._level(points_m) if rotation is None else rotation)
+
+    def infer(self, net_input: NetInput) -> np.ndarray:
+        """Return the (N, C) logits of the network's input; none of an empty one."""
         return self._backend.infer(net_input) if len(net_input) else np.empty((0, len(self.card.labels)), np.float32)
 
     def _thin(self, points: np.ndarray) -> np.ndarray:

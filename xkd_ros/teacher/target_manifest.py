@@ -52,6 +52,11 @@ class TargetManifest(BaseModel):
         exclude: Any = {"points": True, "teachers": {"__all__": {"name"}}, "config": {"frames_per_shard"}}
         return hashlib.sha256(json.dumps(self.model_dump(mode="json", exclude=exclude), sort_keys=True).encode()).hexdigest()[:16]
 
+    @property
+    def looks(self) -> str:
+        """Fingerprint of the teacher that gives the features; "" without."""
+        return next((record.fingerprint for record in self.teachers if "features" in record.gives), "")
+
     def difference(self, other: TargetManifest) -> str:
         """Say in what targets differ, from the side of these; empty when they agree and one may continue the other."""
         if self.frames_hash != other.frames_hash:

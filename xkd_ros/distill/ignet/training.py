@@ -74,7 +74,7 @@ def run_ignet(
             fabric,
             evaluate=None if evaluate is None else lambda average, step: evaluate(_folded(average), step),
             progress=None if progress is None else report_to(progress),
-            groups=layer_groups(student, student.classifier.network.depth, config.layer_decay, config.decay_vectors),
+            groups=layer_groups(student, config.layer_decay, config.decay_vectors),
             size=_points,
             watch=loss.watch,
             until=until,

@@ -28,10 +28,12 @@ from xkd_ros.pipeline.studies.study import Study, notes_on
 from xkd_ros.pipeline.studies.teachers import TeachersStudy
 from xkd_ros.pipeline.studies.trial import Trial
 from xkd_ros.pipeline.studies.workshop import Workshop, name_teachers
+from xkd_ros.pipeline.studies.xmodel import XModelStudy
 from xkd_ros.train.engine import make_fabric
 
 STUDIES: dict[str, Study] = {
-    study.name: study for study in (ScalrStudy(), RigsStudy(), PseudoVsRealStudy(), TeachersStudy(), DepthStudy(), IgnetStudy())
+    study.name: study
+    for study in (ScalrStudy(), RigsStudy(), PseudoVsRealStudy(), TeachersStudy(), DepthStudy(), IgnetStudy(), XModelStudy())
 }
 WORK, RESULTS = Path("runs/studies"), Path("docs/studies")
 

@@ -27,8 +27,8 @@ class ScalrStudy:
     claim = "Distillation helps most where labels are few; with all of them it is neutral (ScaLR, CVPR 2024)."
     protocol = (
         f"Rig {RIG}. Both start points are fine-tuned for equally many steps on the same share of the training frames, the same frames for "
-        "the same seed; each seed has a backbone of its own. As in the published protocol, and in this study only, the labels learnt from "
-        "are the true ones. From scratch, all layers learn at one rate; from the distilled backbone, lower layers learn more slowly."
+        "the same seed; each seed has a backbone of its own. As in the published protocol, the labels learnt from are the true ones. "
+        "From scratch, all layers learn at one rate; from the distilled backbone, lower layers learn more slowly."
     )
 
     def cells(self, scale: Scale, teachers: Sequence[str]) -> list[Cell]:

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from xkd_ros.bags.frame import Frame
 from xkd_ros.bags.frame_store import FrameStore
 from xkd_ros.core.card import IntensityConfig, ModelCard
 from xkd_ros.core.errors import ConfigError
+from xkd_ros.core.types import NetInput
 from xkd_ros.distill.backbone import Backbone
 from xkd_ros.distill.label_store import LabelStore
 from xkd_ros.distill.labelled_frames import Labels as TrainingLabels
@@ -18,7 +24,7 @@ from xkd_ros.distill.probe import run_probe
 from xkd_ros.distill.recipe import ProbeConfig
 from xkd_ros.evaluate.evaluation import Evaluation
 from xkd_ros.evaluate.frame_evaluation import evaluate_frames
-from xkd_ros.evaluate.scan_logits import Labels, calibrate, logits_of
+from xkd_ros.evaluate.scan_logits import Labels, LogitsOf, ScanLogits, calibrate, logits_of
 from xkd_ros.nets.student import Student
 from xkd_ros.pipeline.run_folder import stage_key
 from xkd_ros.pipeline.studies.workshop import Workshop
@@ -46,7 +52,13 @@ class Outcome:
 
 
 class Trial:
-    """The trainings of one cell, in a folder of their own that goes when the cell is done."""
+    """The trainings of one cell, in a folder of their own that goes when the cell is done.
+
+    Attributes:
+        latest: Where the last training was, and what its method left beside the student.
+    """
+
+    latest: Path
 
     def __init__(self, workshop: Workshop, name: str) -> None:
         self._workshop, self._folder = workshop, workshop.root / "cells" / name
@@ -75,7 +87,9 @@ class Trial:
         inputs |= {} if targets is None else {"targets": targets.hash}
         key = stage_key("learn", [config.deciding(), backbone.card.network.model_dump()], inputs)
         config = config.model_copy(update={"workers": workshop.workers})
-        lesson, folder = Lesson(frames, labels, len(workshop.class_map.label_set), backbone, targets), self._folder / key
+        looks = "" if targets is None else targets.manifest.looks
+        lesson = Lesson(frames, labels, len(workshop.class_map.label_set), backbone, targets, looks=looks)
+        self.latest = folder = self._folder / key
         with workshop.progress.step("probing" if isinstance(config, ProbeConfig) else "fine-tuning") as report:
             if isinstance(config, ProbeConfig):
                 return run_probe(lesson, config, folder, workshop.fabric, report)
@@ -101,11 +115,31 @@ class Trial:
 
     def evaluate(self, segmenter: Segmenter, rig: str, against: Labels | None = None, temperature: float | None = None) -> Evaluation:
         """Evaluate on the validation buildings: against the true labels, and against others where given."""
+        return self._evaluate(logits_of(segmenter), rig, against, temperature)
+
+    def evaluate_frames(self, ask: Callable[[Frame], tuple[NetInput, np.ndarray]], rig: str) -> Evaluation:
+        """Evaluate what reads more of a frame than its scan; `ask` gives the network's input and its logits."""
+        shown: list[Frame] = []
+
+        def ask_shown(*_scan: np.ndarray | None) -> ScanLogits:
+            net_input, logits = ask(shown.pop())
+            return ScanLogits(logits, net_input.undo)
+
+        return self._evaluate(ask_shown, rig, before=shown.append)
+
+    def _evaluate(
+        self,
+        ask: LogitsOf,
+        rig: str,
+        against: Labels | None = None,
+        temperature: float | None = None,
+        before: Callable[[Frame], None] | None = None,
+    ) -> Evaluation:
         workshop = self._workshop
         frames = workshop.frames(rig, "val")
         with workshop.progress.step(f"evaluating on {rig}") as report:
             return evaluate_frames(
-                logits_of(segmenter),
+                ask,
                 frames,
                 frames.numbers(),
                 against,
@@ -114,6 +148,7 @@ class Trial:
                 temperature=temperature,
                 class_hash=workshop.class_map.hash,
                 model="study",
+                before=before,
             )
 
     def outcome(self, evaluation: Evaluation, teacher: str, metrics: dict[str, Any]) -> Outcome:

@@ -1,0 +1,112 @@
+"""Study `xmodel`: does a student that learns beside a fused head do better, when the robot has no picture?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from xkd_ros.distill.backbone import Backbone
+from xkd_ros.distill.given_labels import GivenLabels
+from xkd_ros.distill.xmodel.config import XModelConfig
+from xkd_ros.nets.fused_checkpoint import load_fused
+from xkd_ros.pipeline.fused_segmenter import FusedSegmenter
+from xkd_ros.pipeline.studies.cell import Cell, CellResult
+from xkd_ros.pipeline.studies.paired import paired_difference
+from xkd_ros.pipeline.studies.scale import Scale
+from xkd_ros.pipeline.studies.study import REAL_ALL, by_seed, make_cell, mean_of
+from xkd_ros.pipeline.studies.table import BAR_COLUMNS, StudyTable, bar_row
+from xkd_ros.pipeline.studies.trial import Outcome, Trial, reduced
+from xkd_ros.pipeline.studies.workshop import Workshop
+
+RIG = "ouster16"
+LABEL_SHARE = 0.1
+BAR = 2.0
+ALONE, MODEL, PLAIN, MORE = "lidar alone", "xmodel", "xmodel without infonce", "xmodel with all images"
+ARMS: dict[str, dict[str, Any]] = {
+    MODEL: {"unlabelled": 0.0},
+    PLAIN: {"unlabelled": 0.0, "contrast_weight": 0.0},
+    MORE: {"unlabelled": 0.5},
+}
+_WHERE = ("all points", "in view", "out of view")
+
+
+class XModelStudy:
+    """Training beside a fused head against training on labels alone, from the same start, on the same labels, for as many steps."""
+
+    name = "xmodel"
+    claim = (
+        "Fusing image features while training gives 2 % absolute mIoU over a lidar-only baseline (xModel-KD, arXiv 2605.30111, abstract; "
+        "data, backbones and whether images are needed at run time were not available to us, and the method here is our reconstruction)."
+    )
+    protocol = (
+        f"Rig {RIG}. As the claim is about supervised training, labels are the true ones, of {100 * LABEL_SHARE:g} % of the frames (the "
+        "same for the same seed in all rows): so few that there is something to gain. As it is about backbones that are trained before in "
+        f"both senses, all start from the backbone of study scalr, which was distilled from the image teacher; '{ALONE}' is then that "
+        f"study's row of {100 * LABEL_SHARE:g} %. Random starts show how much of the gain distillation had taken before. Batches are of "
+        "equally many scans in all rows; with all images, half of them are of frames without labels, so that labelled ones come half as "
+        "often. Students are evaluated as the robot runs them, without a picture; the fused head is given the pictures of the evaluated "
+        "frame and asks the image teacher on the spot."
+    )
+
+    def cells(self, scale: Scale, teachers: Sequence[str]) -> list[Cell]:
+        """List the cells: what the bar needs, then the random start."""
+        rows = [("distilled", arm) for arm in (ALONE, MODEL, PLAIN, MORE)], [("scratch", arm) for arm in (ALONE, MODEL, MORE)]
+        return [
+            make_cell(self.name, f"{start}-{arm.replace(' ', '-')}", seed, scale, start=start, arm=arm, teacher=teachers[0])
+            for group in rows
+            for seed in range(scale.seeds)
+            for start, arm in group
+        ]
+
+    def run(self, cell: Cell, workshop: Workshop, trial: Trial) -> Outcome:
+        """Train and evaluate without pictures, and with them where there is a fused head."""
+        p, scale, network = cell.parameters, workshop.scale, workshop.network()
+        frames, labels = workshop.frames(RIG, "train"), GivenLabels(workshop.frames(RIG, "train"), workshop.class_map.label_set)
+        pretrained = p["start"] == "distilled"
+        if pretrained:
+            backbone = workshop.backbone((RIG,), p["teacher"], cell.seed, network)
+        else:
+            backbone = Backbone.untrained(network, scale.student, cell.seed)
+        plain = scale.finetune(cell.seed, label_share=LABEL_SHARE, pretrained=pretrained)
+        if p["arm"] == ALONE:
+            student = trial.learn(plain, frames, labels, "true labels", backbone)
+        else:
+            changes = {"label_share": LABEL_SHARE, "layer_decay": plain.layer_decay, "max_pairs": scale.max_pairs, **ARMS[p["arm"]]}
+            config = scale.method(XModelConfig, cell.seed, **changes)
+            student = trial.learn(config, frames, labels, "true labels", backbone, workshop.targets(RIG, "train", p["teacher"]))
+        segmenter = trial.segmenter(student)
+        evaluation = trial.evaluate(segmenter, RIG)
+        metrics = reduced(evaluation)
+        if p["arm"] != ALONE:
+            head, _ = load_fused(trial.latest, student)
+            fused = FusedSegmenter(segmenter, student, head, workshop.teacher(p["teacher"]))
+            metrics["fused"] = reduced(trial.evaluate_frames(fused.logits, RIG))
+        return trial.outcome(evaluation, p["teacher"], metrics)
+
+    def tables(self, results: Sequence[CellResult]) -> list[StudyTable]:
+        """Compare students at run time without pictures; then what pictures would add."""
+        columns = ("start, training", *_WHERE, "with pictures: in view", "with pictures: all points")
+        scores = StudyTable("mIoU % over twelve classes against true labels, mean ± 95 %", columns)
+        bars = StudyTable("Differences, all points and without pictures unless said otherwise", BAR_COLUMNS)
+        for start in ("distilled", "scratch"):
+            rows = {arm: {"start": start, "arm": arm} for arm in (ALONE, *ARMS)}
+            if start == "scratch":
+                del rows[PLAIN]
+            for arm, row in rows.items():
+                found = [mean_of(by_seed(results, ("real", where, "miou"), **row)) for where in _WHERE]
+                found += [mean_of(by_seed(results, ("fused", "real", where, "miou"), **row)) for where in ("in view", "all points")]
+                scores.rows.append([f"{start}, {arm}", *map(str, found)])
+            alone = by_seed(results, REAL_ALL, **rows[ALONE])
+            for arm in (MODEL, MORE):
+                difference = paired_difference(by_seed(results, REAL_ALL, **rows[arm]), alone)
+                bars.rows.append(bar_row(f"{start}: {arm} minus {ALONE}", difference, BAR if start == "distilled" else None))
+            if PLAIN in rows:
+                model, plain = (by_seed(results, REAL_ALL, **rows[arm]) for arm in (MODEL, PLAIN))
+                bars.rows.append(bar_row(f"{start}: what InfoNCE adds", paired_difference(model, plain), None))
+            path = ("real", "in view", "miou")
+            for arm in (MODEL, MORE):
+                with_pictures, without = by_seed(results, ("fused", *path), **rows[arm]), by_seed(results, path, **rows[arm])
+                difference = paired_difference(with_pictures, without)
+                bars.rows.append(bar_row(f"{start}, {arm}: what pictures add at run time, in view", difference, None))
+        bars.rows.append(["published: with fusion minus lidar-only", f"+{BAR:g}", "-", "-", "-"])
+        return [scores, bars]
