@@ -11,11 +11,13 @@ from xkd_ros.distill.finetune import run_finetune
 from xkd_ros.distill.ignet.config import IgnetConfig
 from xkd_ros.distill.label_stage import Evaluate
 from xkd_ros.distill.lesson import Lesson
+from xkd_ros.distill.partdistill.config import PartDistillConfig
+from xkd_ros.distill.partdistill.training import run_partdistill
 from xkd_ros.distill.recipe import FinetuneConfig
 from xkd_ros.nets.student import Student
 
-MethodConfig = FinetuneConfig | IgnetConfig
-FINETUNE, METHODS = "labels", ("ignet",)
+MethodConfig = FinetuneConfig | IgnetConfig | PartDistillConfig
+FINETUNE, METHODS = "labels", ("ignet", "partdistill")
 """The method that learns from labels alone, and those that have a name of their own."""
 
 
@@ -39,4 +41,6 @@ def train_student(
     """
     if isinstance(config, IgnetConfig):
         raise AssertionError("ignet")
+    if isinstance(config, PartDistillConfig):
+        return run_partdistill(lesson, config, folder, fabric, progress, evaluate)
     return run_finetune(lesson, config, folder, fabric, progress, evaluate)
