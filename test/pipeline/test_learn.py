@@ -8,8 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from xkd_ros.bags.frame_store import FrameStore
 from xkd_ros.core.card import load_card
 from xkd_ros.core.errors import ConfigError, ModelError
+from xkd_ros.distill.partdistill.unit_report import load_unit_report, load_unit_scores
+from xkd_ros.distill.partdistill.unit_store import UnitStore
 from xkd_ros.nets.image_checkpoint import ImageTeacherCard, save_image_teacher
 from xkd_ros.nets.image_student import ImageNetworkConfig, seeded_image_student
 from xkd_ros.pipeline.learn import NAMES, learn, load_run
@@ -137,6 +140,26 @@ def test_a_recipe_reaches_all_stages_unless_one_names_its_own():
     config = LearnConfig.model_validate({"recipe": "scalr", "finetune": {"recipe": "scalr_plus"}})
     assert (config.distill.recipe, config.probe.recipe, config.finetune.recipe) == ("scalr", "scalr", "scalr_plus")
     assert config.finetune.lr == 1e-4 and config.distill.pairs.student_input == "frustum"
+
+
+def test_the_recipe_partdistill_learns_from_units_and_reports_on_them(learnt, walk, settings, tmp_path, capsys):
+    import shutil
+
+    shutil.copytree(learnt / "run", tmp_path / "run")
+    changes = ["finetune.backward={latest: 0.5}", "finetune.pixels={least_area_px: 32, erode_px: 0}"]
+    changes.append(f"finetune.generated={learnt / 'run/frames'}")
+    config = read_config(None, [*settings, *changes], recipe="partdistill")
+    learn(config, Sources((walk,)), tmp_path / "run", tmp_path / "site", redo=("stale",))
+    assert "units with" in capsys.readouterr().out
+    report = load_unit_report(tmp_path / "run" / "finetune")
+    units = UnitStore(tmp_path / "run" / "finetune" / "units")
+    assert sum(row.units for row in report.origins["pixels"]) == len(load_unit_scores(tmp_path / "run" / "finetune")) > 10
+    assert len(units) == len(FrameStore(tmp_path / "run" / "frames").numbers("train"))
+    card = load_card(tmp_path / "site")
+    assert card.recipe["finetune"]["method"] == "partdistill" and "evaluation" in card.metrics
+    assert (tmp_path / "run" / "stages" / "pseudo.json").read_bytes() == (learnt / "run" / "stages" / "pseudo.json").read_bytes()
+    # The run folder alone knows the method.
+    assert load_run(tmp_path / "run", ["finetune.steps=5"])[0].finetune.backward.latest == 0.5
 
 
 @pytest.mark.parametrize("name", ["learn", "learn-cpu"])

@@ -17,7 +17,7 @@ Rigs = Annotated[list[Path] | None, typer.Option("--rig", help="Rig YAML for wha
 Labels = Annotated[Path | None, typer.Option("--labels", help="Real labels, for evaluation only: .npz, or PLY, PCD, CSV by stamp.")]
 Config = Annotated[Path | None, typer.Option("--config", "-c", help="YAML such as config/train/learn.yaml; default: built in.")]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, e.g. finetune.epochs=5; repeatable.")]
-Recipe = Annotated[str | None, typer.Option(help="indoor (what we deploy), scalr or scalr_plus (as published).")]
+Recipe = Annotated[str | None, typer.Option(help="indoor (what we deploy), scalr or scalr_plus (as published), or a method: partdistill.")]
 Teacher = Annotated[str | None, typer.Option(help="Image teacher to distil: folder, hub id, or sim2d-indoor12.")]
 LabelTeacher = Annotated[str | None, typer.Option(help="Image teacher for the labels; default: the same.")]
 Start = Annotated[Path | None, typer.Option(help="Model folder to go on from: its backbone is fine-tuned, nothing is distilled.")]

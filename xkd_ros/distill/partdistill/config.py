@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -58,6 +59,7 @@ class PartDistillConfig(WholeStudentConfig):
     least_points: int = Field(20, ge=1, description="a smaller unit weighs less, or few points would weigh as much as a wall")
     balance: Literal["log", "effective", "power"] = Field("log", description="how much more rare classes weigh")
     label_weight: float = Field(1.0, ge=0, description="of the cross-entropy of labels, given or simulated, beside the loss of units")
+    generated: Path | None = Field(None, description="frame store of simulated walks, whose true labels are learnt from as well")
     generated_share: float = Field(0.3, ge=0, le=0.3, description="of the scans that are simulated, where there are simulated ones")
     backward: RescoringConfig | None = Field(RescoringConfig(), description="none: every unit keeps its teacher's confidence")
 
