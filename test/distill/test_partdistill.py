@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,12 +20,14 @@ from xkd_ros.distill.backbone import Backbone
 from xkd_ros.distill.labelled_frames import LabelledFrames
 from xkd_ros.distill.lesson import Lesson
 from xkd_ros.distill.methods import train_student
+from xkd_ros.distill.partdistill.adaptation import AdaptConfig, adapt_student, mean_agreement
 from xkd_ros.distill.partdistill.config import PartDistillConfig
 from xkd_ros.distill.partdistill.judge import agreement
 from xkd_ros.distill.partdistill.unit_report import load_unit_report, load_unit_scores
 from xkd_ros.distill.partdistill.unit_samples import UnitSamples, collate_units, count_units
 from xkd_ros.distill.partdistill.units import FrameUnits, Origin, Unit
 from xkd_ros.distill.student_input import InputConfig, StudentInput
+from xkd_ros.metrics.separation import roc_auc
 from xkd_ros.nets.batch import collate
 from xkd_ros.nets.student import Student
 from xkd_ros.points.preprocessor import Preprocessor
@@ -78,12 +81,6 @@ def accuracy(student: Student) -> float:
     return float((best == surface(frame.points_m @ frame.levelled_from_lidar.T)[item.kept]).mean())
 
 
-def roc_auc(scores: np.ndarray, false: np.ndarray) -> float:
-    """Chance that a true unit scores higher than a false one, half for ties; pair by pair."""
-    pairs = scores[~false][:, None] - scores[false][None]
-    return float(((pairs > 0) + 0.5 * (pairs == 0)).mean())
-
-
 @pytest.mark.parametrize("augmentation", ["robust", "paper"])
 def test_members_stay_with_their_points(augmentation) -> None:
     student_input = StudentInput(InputConfig(augmentation=augmentation, max_points=200), STUDENT, RIGS)
@@ -131,7 +128,7 @@ def test_false_units_are_found_out(form, tmp_path) -> None:
     rows = load_unit_scores(tmp_path)
     false = np.array([UNITS.false(int(row["frame"]), int(row["unit"])) for row in rows])
     sizes = np.concatenate([UNITS[number].sizes for number in TRAIN])
-    assert len(rows) == sum(len(UNITS[number]) for number in TRAIN) and roc_auc(rows["score"][sizes > 0], false[sizes > 0]) > 0.9
+    assert len(rows) == sum(len(UNITS[number]) for number in TRAIN) and roc_auc(rows["score"][sizes > 0], ~false[sizes > 0]) > 0.9
     report = load_unit_report(tmp_path)
     assert set(report.origins) == {"pixels", "box"}  # `Surfaces` marks false ones as boxes
     assert max(row.score for row in report.origins["box"]) < min(row.score for row in report.origins["pixels"])
@@ -216,3 +213,61 @@ def test_what_does_not_fit_is_said_before_training(tmp_path) -> None:
             PartDistillConfig(method="partdistill", **wrong)
     few, many = (PartDistillConfig(method="partdistill", label_share=share) for share in (0.01, 0.0))
     assert few.epochs == many.epochs == 25
+
+
+def mislead(student: Student) -> Student:
+    """Spoil the head: what it called a floor it calls a ceiling, mostly."""
+    spoilt = copy.deepcopy(student)
+    with torch.no_grad():
+        spoilt.head.weight[1] += 1.2 * (spoilt.head.weight[0] - spoilt.head.weight[1])
+        spoilt.head.bias[1] = spoilt.head.bias[0] + 0.5
+    return spoilt
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Student:
+    return train(tmp_path_factory.mktemp("finished"))
+
+
+ADAPT = {**COMMON, "lr": 5e-2, "steps": 30}
+
+
+@pytest.mark.parametrize("norms", [False, True])
+def test_adaptation_repairs_a_head_and_leaves_the_backbone_alone(finished, norms, tmp_path) -> None:
+    spoilt = mislead(finished)
+    before = copy.deepcopy(spoilt.state_dict())
+    adapted = adapt_student(spoilt, FRAMES, UNITS, TRAIN, STUDENT, AdaptConfig(**ADAPT, norms=norms), tmp_path, make_fabric("32-true"))
+    assert adapted.kept and adapted.after > adapted.before + 0.1 and "kept" in adapted.line and adapted.frames == 6
+    assert accuracy(adapted.student) > accuracy(spoilt) + 0.1
+    assert all(torch.equal(value, before[name]) for name, value in spoilt.state_dict().items())
+    changed = {name for name, value in adapted.student.state_dict().items() if not torch.equal(value, before[name])}
+    assert {"head.weight", "head.bias"} <= changed
+    assert all("head" in name or ((norms and "embedding" in name and "running" in name) or "tracked" in name) for name in changed)
+    assert any("running" in name for name in changed) == norms
+
+
+def test_adaptation_that_does_not_help_is_rolled_back(finished, tmp_path) -> None:
+    """The first frames' units all say floor; those held out are right."""
+
+    class Misleading:
+        def __getitem__(self, number: int) -> FrameUnits:
+            units = UNITS[number]
+            return units if number >= 6 else replace(units, label=np.zeros_like(units.label))
+
+    config = AdaptConfig(**ADAPT, backward=None, balance="effective")
+    result = adapt_student(finished, FRAMES, Misleading(), TRAIN, STUDENT, config, tmp_path, make_fabric("32-true"))
+    assert not result.kept and result.after < result.before and "rolled back" in result.line
+    assert accuracy(result.student) == accuracy(finished)
+
+
+def test_agreement_is_a_mean_over_classes() -> None:
+    count = count_units(UNITS, TRAIN, 4)
+    scores = np.random.default_rng(0).random(count.units).astype(np.float32)
+    agreed, claimed = np.zeros(4), np.zeros(4)
+    for number in TRAIN:
+        for unit, (label, size) in enumerate(zip(UNITS[number].label, UNITS[number].sizes)):
+            agreed[label] += scores[count.span(number)][unit] * size
+            claimed[label] += size
+    assert mean_agreement(scores, UNITS, count) == pytest.approx((agreed[:3] / claimed[:3]).mean())
+    with pytest.raises(ConfigError, match="3 frames are too few"):
+        adapt_student(Student(NetworkConfig(depth=1, width=8, classes=3)), FRAMES, UNITS, TRAIN[:3], STUDENT, AdaptConfig(), Path(), None)

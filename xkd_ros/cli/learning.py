@@ -139,7 +139,7 @@ def report(
 
 @app.command()
 def study(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="scalr, rigs, pseudo_vs_real, teachers or depth.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="scalr, rigs, pseudo_vs_real, teachers, depth or partdistill.")],
     small: Annotated[bool, typer.Option("--small", help="The size for 2 CPU cores instead of one GPU.")] = False,
     cells: Annotated[int | None, typer.Option(min=0, help="Do so many cells and stop; 0 only prints the tables.")] = None,
     work: Annotated[Path, typer.Option(help="What cells share; costs only time to make again.")] = Path("runs/studies"),

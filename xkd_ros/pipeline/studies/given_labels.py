@@ -1,4 +1,4 @@
-"""Labels of frames as they are: the simulation's own, and what the teacher says under each projected point, unfiltered."""
+"""Labels of frames as they are: the simulation's own, none at all, and what the teacher says under each projected point, unfiltered."""
 
 from __future__ import annotations
 
@@ -30,6 +30,18 @@ class TrueLabels:
         frame = self._frames.scan(number)
         labels = np.full(len(frame.points_m), UNKNOWN, np.uint8) if frame.truth is None else frame.truth
         return labels, (labels != UNKNOWN).astype(np.float32)
+
+
+class NoLabels:
+    """Not one label, for methods that learn from something else."""
+
+    def __init__(self, frames: FrameStore) -> None:
+        self._frames = frames
+
+    def __getitem__(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return labels (N,) uint8, all 255, and confidence (N,) float32, all 0."""
+        points = len(self._frames.scan(number).points_m)
+        return np.full(points, UNKNOWN, np.uint8), np.zeros(points, np.float32)
 
 
 class ProjectedLabels:
