@@ -21,8 +21,8 @@ from xkd_ros.distill.labelled_frames import LabelledFrames
 from xkd_ros.distill.lesson import Lesson
 from xkd_ros.distill.methods import train_student
 from xkd_ros.distill.partdistill.adaptation import AdaptConfig, adapt_student, mean_agreement
-from xkd_ros.distill.partdistill.config import PartDistillConfig
-from xkd_ros.distill.partdistill.judge import agreement
+from xkd_ros.distill.partdistill.config import PartDistillConfig, RescoringConfig
+from xkd_ros.distill.partdistill.judge import agreement, weigh
 from xkd_ros.distill.partdistill.unit_report import load_unit_report, load_unit_scores
 from xkd_ros.distill.partdistill.unit_samples import UnitSamples, collate_units, count_units
 from xkd_ros.distill.partdistill.units import FrameUnits, Origin, Unit
@@ -112,23 +112,38 @@ def test_units_are_counted_by_class() -> None:
     assert count.span(2) == slice(len(UNITS[0]) + len(UNITS[1]), len(UNITS[0]) + len(UNITS[1]) + len(UNITS[2]))
 
 
-def test_agreement_is_the_share_of_points_that_say_the_same() -> None:
-    units, named = UNITS[1], np.random.default_rng(0).integers(0, 4, 400).astype(np.uint8)
-    named[named == 3] = 255
-    for unit, found in enumerate(agreement(units, named)):
+def test_agreement_is_the_share_of_points_that_say_the_same_or_their_mean_probability() -> None:
+    units, rng = UNITS[1], np.random.default_rng(0)
+    logits, undo = rng.normal(size=(50, 3)).astype(np.float32), rng.integers(-1, 50, 400)
+    share, mean = agreement(units, logits, undo, "argmax"), agreement(units, logits, undo, "probability")
+    for unit, label in enumerate(units.label):
         points = units.point[units.start[unit] : units.start[unit + 1]]
-        said = [named[point] == units.label[unit] for point in points]
-        assert found == pytest.approx(np.mean(said) if said else 0, abs=1e-6)
+        said = [undo[point] >= 0 and int(logits[undo[point]].argmax()) == label for point in points]
+        sure = [0.0 if undo[point] < 0 else float(torch.from_numpy(logits[undo[point]]).softmax(0)[label]) for point in points]
+        assert share[unit] == pytest.approx(np.mean(said) if said else 0, abs=1e-6)
+        assert mean[unit] == pytest.approx(np.mean(sure) if sure else 0, abs=1e-6)
 
 
-@pytest.mark.parametrize("form", ["unit", "point"])
-def test_false_units_are_found_out(form, tmp_path) -> None:
-    student = train(tmp_path, form=form, balance="effective", backward={"latest": 0.5})
+def test_what_a_unit_counts_follows_from_agreement() -> None:
+    score = np.array([0.9, 0.45, 0.09, 0.02, 0.3, 0.15, 0.01, 0.3, 0.3], np.float32)
+    label = np.array([0, 0, 0, 0, 1, 1, 1, 1, 1])
+    published = weigh(score, label, RescoringConfig(agreement="argmax", drop=0.05, floor=0.1))
+    assert published.tolist() == pytest.approx([0.9, 0.45, 0.1, 0, 0.3, 0.15, 0, 0.3, 0.3])
+    within = weigh(score, label, RescoringConfig(drop=0.1, floor=0.2))
+    first = np.quantile(score[:4], 0.75)
+    assert within.tolist() == pytest.approx([1, min(1, 0.45 / first), 0.2, 0, 1, 0.5, 0, 1, 1])
+    assert weigh(np.zeros(3, np.float32), np.zeros(3, int), RescoringConfig(drop=0.0, floor=0.0)).tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize(("form", "kind"), [("unit", "probability"), ("point", "argmax")])
+def test_false_units_are_found_out(form, kind, tmp_path) -> None:
+    student = train(tmp_path, form=form, balance="effective", backward={"latest": 0.5, "agreement": kind})
     assert accuracy(student) > 0.8
     rows = load_unit_scores(tmp_path)
     false = np.array([UNITS.false(int(row["frame"]), int(row["unit"])) for row in rows])
     sizes = np.concatenate([UNITS[number].sizes for number in TRAIN])
     assert len(rows) == sum(len(UNITS[number]) for number in TRAIN) and roc_auc(rows["score"][sizes > 0], ~false[sizes > 0]) > 0.9
+    assert rows["weight"][~false].mean() > 2 * rows["weight"][false].mean()
     report = load_unit_report(tmp_path)
     assert set(report.origins) == {"pixels", "box"}  # `Surfaces` marks false ones as boxes
     assert max(row.score for row in report.origins["box"]) < min(row.score for row in report.origins["pixels"])

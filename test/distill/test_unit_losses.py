@@ -121,8 +121,7 @@ def test_judged_units_weigh_as_much_as_they_are_agreed_with() -> None:
     ledger = UnitLedger(4, 1)
     given, number = torch.tensor([0.5, 0.6, 0.7, 0.8]), torch.tensor([3, 3, 1, 0])
     assert torch.equal(ledger.confidence(given, number), given) and int(ledger.judged) == -1
-    ledger.judge(torch.tensor([1.0, 0.12, 0.09, 0.4]), 70, floor=0.2, drop=0.1)
-    assert ledger.weight.tolist() == pytest.approx([1, 0.2, 0, 0.4])
+    ledger.judge(torch.tensor([1.0, 0.12, 0.09, 0.4]), torch.tensor([1, 0.2, 0, 0.4]), 70)
     assert ledger.confidence(given, number).tolist() == pytest.approx([0.4, 0.4, 0.2, 1])
     again = UnitLedger(4, 1)
     again.load_state_dict(ledger.state_dict())

@@ -127,6 +127,29 @@ def export(
 
 
 @app.command()
+def adapt(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Model folder, or the name of one that comes with the package.")],
+    bags: Bags,
+    out: Out,
+    work: Annotated[Path | None, typer.Option(help="Frames and checkpoint; default runs/<name of the new model>.")] = None,
+    rig: Rigs = None,
+    teacher: LabelTeacher = None,
+    changes: Set = None,
+    threads: Threads = None,
+) -> None:
+    """Adapt a model to a new place from its first minutes there, with its camera; no label is needed.
+
+    The backbone stays, the head learns. Where the agreement with held-out image labels falls, the model stays as it is.
+    """
+    from xkd_ros.core.share import find_model
+    from xkd_ros.pipeline.adapting import adapt_model
+
+    _limit(threads)
+    lines = [*([f"teacher={teacher}"] if teacher else []), *(changes or ())]
+    adapt_model(find_model(model), bags, out, work or Path("runs") / out.name, rig or (), lines)
+
+
+@app.command()
 def report(
     run: Run,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="HTML file; default: report.html in the run folder.")] = None,

@@ -7,9 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from xkd_ros.bags.frame_store import FrameStore
-from xkd_ros.core.errors import ConfigError
 from xkd_ros.distill.partdistill.config import PartDistillConfig
-from xkd_ros.distill.partdistill.unit_makers import BoxUnits, PixelUnits, UnitMaker, write_units
+from xkd_ros.distill.partdistill.unit_makers import make_makers, write_units
 from xkd_ros.distill.partdistill.unit_store import MANIFEST_NAME, UnitStore
 from xkd_ros.pipeline.studies.given_labels import TrueLabels
 from xkd_ros.teacher.class_map import ClassMap
@@ -36,7 +35,7 @@ def make_units(
     Args:
         config: Which teachers make units, and how.
         frames: Frame store.
-        teachers: Loads the teachers of the run; the last that names classes makes units of pixels.
+        teachers: Loads the teachers of the run.
         class_map: Classes.
         seen: Which points count as seen.
         folder: Of the units.
@@ -51,17 +50,7 @@ def make_units(
         while not (folder / MANIFEST_NAME).is_file():
             time.sleep(_WAIT_S)
         return UnitStore(folder, frames.hash)
-    makers: list[UnitMaker] = []
-    if config.pixels is not None:
-        named = [teacher for teacher in teachers() if teacher.label_set is not None]
-        if not named:
-            raise ConfigError("no teacher of this run names classes, which units of pixels need: give a label_teacher")
-        makers.append(PixelUnits(named[-1], config.pixels))
-    if config.box_teacher is not None:
-        from xkd_ros.teacher.box_teacher import load_box_teacher
-
-        makers.append(BoxUnits(load_box_teacher(config.box_teacher, class_map, device), config.boxes))
-    return write_units(frames, makers, folder, seen, progress)
+    return write_units(frames, make_makers(config, teachers() if config.pixels else (), class_map, device), folder, seen, progress)
 
 
 def open_generated(config: PartDistillConfig, class_map: ClassMap) -> tuple[FrameStore, TrueLabels] | None:

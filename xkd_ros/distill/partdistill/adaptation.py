@@ -141,8 +141,8 @@ def adapt_student(
     model.add_module("ledger", ledger)
     engine, backward = config.engine(learnt, fabric.world_size), None
     if config.backward:
-        judge = UnitJudge(frames, units, count, reads, fabric)
-        backward = Backward(ledger, judge, config.backward, learnt / config.batch, engine.steps, fabric)
+        judge = UnitJudge(frames, units, count, reads, fabric, config.backward.agreement)
+        backward = Backward(ledger, judge, count.label, config.backward, learnt / config.batch, engine.steps, fabric)
     average = fit(
         model,
         PartDistillLoss(config, ledger, count.members.astype(np.float64)),

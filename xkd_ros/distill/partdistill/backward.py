@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
+import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from xkd_ros.distill.partdistill.config import RescoringConfig
+from xkd_ros.distill.partdistill.judge import weigh
 from xkd_ros.distill.partdistill.ledger import UnitLedger
 
 
@@ -22,6 +25,7 @@ class Backward:
         self,
         ledger: UnitLedger,
         judge: Callable[[nn.Module], Tensor],
+        label: np.ndarray,
         config: RescoringConfig,
         epoch_steps: float,
         steps: int,
@@ -32,12 +36,13 @@ class Backward:
         Args:
             ledger: Of the model that is trained.
             judge: Student → (U,) scores.
+            label: (U,) class that each unit claims.
             config: When, and how strictly.
             epoch_steps: Steps of one pass over the frames.
             steps: Of the whole training.
             fabric: Launched.
         """
-        self._ledger, self._judge, self._config = ledger, judge, config
+        self._ledger, self._judge, self._label, self._config = ledger, judge, label, config
         self._epoch_steps, self._latest, self._fabric = epoch_steps, config.latest * steps, fabric
 
     def __call__(self, average: nn.Module, step: int) -> None:
@@ -49,7 +54,9 @@ class Backward:
             assert isinstance(mean, Tensor)
             self._ledger.end_epoch(mean)
         if self._due(step):
-            self._ledger.judge(self._judge(average), step, self._config.floor, self._config.drop)
+            score = self._judge(average)
+            weight = torch.from_numpy(weigh(score.cpu().numpy(), self._label, self._config))
+            self._ledger.judge(score, weight, step)
 
     def _due(self, step: int) -> bool:
         judged = int(self._ledger.judged)

@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from xkd_ros.distill.recipe import Recipe, WholeStudentConfig
 
+Agreement = Literal["probability", "argmax"]
+
 
 class PixelUnitConfig(BaseModel):
     """Units from a teacher that names the class of every pixel (METHODS 5.4)."""
@@ -42,9 +44,14 @@ class RescoringConfig(BaseModel):
     window_epochs: int = Field(5, ge=1, description="epochs of the moving average of the loss")
     change: float = Field(0.01, ge=0, description="begin when it changes by less in an epoch, as a share of the first epoch's loss")
     latest: float = Field(0.4, ge=0, le=1, description="begin after this share of the steps in any case, so that short runs get there")
+    agreement: Agreement = Field(
+        "probability",
+        description="argmax: share of a unit's points that the student gives its class, which is its weight, as published; probability: "
+        "mean probability of that class there, as a share of what the surest quarter of the units of the class reach",
+    )
     every_epochs: float = Field(2.0, gt=0, description="judge again")
     floor: float = Field(0.05, ge=0, le=1, description="smallest weight of a unit that is kept")
-    drop: float = Field(0.1, ge=0, le=1, description="units of a smaller score are left out")
+    drop: float = Field(0.1, ge=0, le=1, description="units of a smaller weight are left out")
 
 
 class PartDistillConfig(WholeStudentConfig):

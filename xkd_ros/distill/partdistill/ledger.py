@@ -69,18 +69,16 @@ class UnitLedger(nn.Module):
         return bool((now - before).abs() < change * self._first)  # False while an epoch is missing: NaN compares so
 
     @torch.no_grad()
-    def judge(self, score: Tensor, step: int, floor: float, drop: float) -> None:
-        """Take the scores of all units.
+    def judge(self, score: Tensor, weight: Tensor, step: int) -> None:
+        """Take what came of a judgement.
 
         Args:
-            score: (U,) float32, 0 to 1.
+            score: (U,) float32 agreement with each unit, 0 to 1.
+            weight: (U,) float32 what it counts from now on.
             step: Of this judgement.
-            floor: Smallest weight of a unit that is kept.
-            drop: Units of a smaller score get weight 0.
-        Source: METHODS 5.4 [DES].
         """
         self.score.copy_(score)
-        self.weight.copy_(score.clamp(min=floor).masked_fill(score < drop, 0))
+        self.weight.copy_(weight)
         self.judged.fill_(step)
 
     def confidence(self, given: Tensor, number: Tensor) -> Tensor:

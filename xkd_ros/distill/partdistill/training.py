@@ -17,7 +17,7 @@ from xkd_ros.distill.lesson import Lesson
 from xkd_ros.distill.losses import confident_cross_entropy
 from xkd_ros.distill.partdistill.backward import Backward
 from xkd_ros.distill.partdistill.config import PartDistillConfig
-from xkd_ros.distill.partdistill.judge import UnitJudge
+from xkd_ros.distill.partdistill.judge import UnitJudge, weigh
 from xkd_ros.distill.partdistill.ledger import UnitLedger
 from xkd_ros.distill.partdistill.losses import effective_weights, log_weights, partdistill_loss
 from xkd_ros.distill.partdistill.unit_report import write_unit_report
@@ -59,12 +59,12 @@ def run_partdistill(
     ledger = UnitLedger(count.units, config.backward.window_epochs if config.backward else 1)
     model.add_module("ledger", ledger)
     engine = config.engine(len(numbers), fabric.world_size)
-    judge = UnitJudge(frames, units, count, lesson.backbone.card.student, fabric)
-    backward = None
+    judge = backward = None
     if config.backward:
+        judge = UnitJudge(frames, units, count, lesson.backbone.card.student, fabric, config.backward.agreement)
         # Generated scans take the turns of frames.
         epoch_steps = len(numbers) / (config.batch * (1 - config.generated_share * (generated is not None)))
-        backward = Backward(ledger, judge, config.backward, epoch_steps, engine.steps, fabric)
+        backward = Backward(ledger, judge, count.label, config.backward, epoch_steps, engine.steps, fabric)
 
     def folded(average: nn.Module) -> Student:
         assert isinstance(average, ClassifyingStudent)
@@ -84,10 +84,10 @@ def run_partdistill(
         size=_points,
         watch=backward,
     )
-    if config.backward:
+    if config.backward and judge:
         scores = judge(average.to(fabric.device)).cpu().numpy()
         if fabric.is_global_zero:
-            write_unit_report(folder, units, count, scores, config.backward.drop)
+            write_unit_report(folder, units, count, scores, weigh(scores, count.label, config.backward))
         fabric.barrier()
     return folded(average.cpu())
 

@@ -12,12 +12,14 @@ import numpy as np
 from xkd_ros.core.errors import ConfigError
 from xkd_ros.core.labels import LabelSet
 from xkd_ros.distill.partdistill.box_units import make_box_units
-from xkd_ros.distill.partdistill.config import BoxUnitConfig, PixelUnitConfig
+from xkd_ros.distill.partdistill.config import BoxUnitConfig, PartDistillConfig, PixelUnitConfig
 from xkd_ros.distill.partdistill.pixel_units import grid_pixels, make_pixel_units
 from xkd_ros.distill.partdistill.sight import Sight, look_out, picture_of
 from xkd_ros.distill.partdistill.unit_store import UnitPlan, UnitStore, UnitWriter
 from xkd_ros.distill.partdistill.units import FrameUnits, Unit
+from xkd_ros.teacher.box_teacher import load_box_teacher
 from xkd_ros.teacher.boxes import BoxTeacher
+from xkd_ros.teacher.class_map import ClassMap
 from xkd_ros.teacher.config import TargetConfig
 from xkd_ros.teacher.teacher import Teacher
 
@@ -55,13 +57,7 @@ class PixelUnits:
     kind = "pixels"
 
     def __init__(self, teacher: Teacher, config: PixelUnitConfig) -> None:
-        """Choose.
-
-        Raises:
-            ConfigError: the teacher names no classes.
-        """
-        if teacher.label_set is None:
-            raise ConfigError(f"{teacher.name} names no classes and cannot make units: give one that does as label_teacher")
+        assert teacher.label_set is not None
         self.label_set, self.class_hash = teacher.label_set, teacher.class_hash
         self._teacher, self._config = teacher, config
 
@@ -93,6 +89,29 @@ class BoxUnits:
     def describe(self) -> dict[str, Any]:
         """Say what decides the units."""
         return {"teacher": self._teacher.fingerprint, **self._config.model_dump(mode="json")}
+
+
+def make_makers(config: PartDistillConfig, teachers: Sequence[Teacher], class_map: ClassMap, device: str) -> list[UnitMaker]:
+    """Join the teachers that a configuration asks for with how their answers become units.
+
+    Args:
+        config: Which kinds of units.
+        teachers: The last that names classes makes units of pixels.
+        class_map: Classes of a box teacher.
+        device: Where a box teacher computes.
+    Raises:
+        ConfigError: no teacher names classes.
+        ModelError: no such box teacher.
+    """
+    makers: list[UnitMaker] = []
+    if config.pixels is not None:
+        named = [teacher for teacher in teachers if teacher.label_set is not None]
+        if not named:
+            raise ConfigError("no teacher of this run names classes, which units of pixels need: give a label_teacher")
+        makers.append(PixelUnits(named[-1], config.pixels))
+    if config.box_teacher is not None:
+        makers.append(BoxUnits(load_box_teacher(config.box_teacher, class_map, device), config.boxes))
+    return makers
 
 
 def units_of(frame: Frame, makers: Sequence[UnitMaker], config: TargetConfig) -> FrameUnits:

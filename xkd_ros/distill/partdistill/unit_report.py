@@ -17,8 +17,8 @@ from xkd_ros.distill.partdistill.unit_samples import UnitCount
 from xkd_ros.distill.partdistill.units import Origin, Units
 
 SCORES_NAME, REPORT_NAME = "unit_scores.npy", "unit_report.json"
-SCORE = np.dtype([("frame", "<i4"), ("unit", "<i4"), ("score", "<f4")])
-"""One row per unit of the training frames: frame number, place in its `FrameUnits`, share of its points where the student agrees."""
+SCORE = np.dtype([("frame", "<i4"), ("unit", "<i4"), ("score", "<f4"), ("weight", "<f4")])
+"""One row per unit of the training frames: frame number, place in its `FrameUnits`, how far the student agrees, and what it counts."""
 
 
 class _Strict(BaseModel):
@@ -38,7 +38,6 @@ class ClassQuality(_Strict):
 class UnitReport(_Strict):
     """Quality of the units by kind of teacher, one row per class that has units."""
 
-    drop: float
     origins: dict[str, tuple[ClassQuality, ...]]
 
     def lines(self, names: Sequence[str]) -> list[str]:
@@ -55,18 +54,18 @@ class UnitReport(_Strict):
         ]
 
 
-def write_unit_report(folder: Path, units: Units, count: UnitCount, scores: np.ndarray, drop: float) -> UnitReport:
+def write_unit_report(folder: Path, units: Units, count: UnitCount, scores: np.ndarray, weights: np.ndarray) -> UnitReport:
     """Write scores and report.
 
     Args:
         folder: Gets `SCORES_NAME` and `REPORT_NAME`, each whole or not at all.
         units: By frame number.
         count: Their numbers.
-        scores: (U,) float32.
-        drop: Units of a smaller score were left out.
+        scores: (U,) float32 agreement.
+        weights: (U,) float32, 0 for units that are left out.
     """
     rows = np.empty(count.units, SCORE)
-    rows["score"] = scores
+    rows["score"], rows["weight"] = scores, weights
     origin, label, size = (np.empty(count.units, np.int64) for _ in range(3))
     for frame in count.frames.tolist():
         found, span = units[frame], count.span(frame)
@@ -82,11 +81,11 @@ def write_unit_report(folder: Path, units: Units, count: UnitCount, scores: np.n
                     units=len(place),
                     points=int(size[place].sum()),
                     score=round(float(scores[place].mean()), 4),
-                    dropped=int((scores[place] < drop).sum()),
+                    dropped=int((weights[place] == 0).sum()),
                 )
                 for name, place in chosen
             )
-    report = UnitReport(drop=drop, origins=quality)
+    report = UnitReport(origins=quality)
     with atomic_path(folder / SCORES_NAME) as temporary:
         np.save(temporary, rows, allow_pickle=False)
     write_atomic(folder / REPORT_NAME, report.model_dump_json(indent=1) + "\n")

@@ -26,11 +26,13 @@ class UnitCount:
     Attributes:
         frames: (F,) int64 frame numbers, ascending.
         first: (F + 1,) int64 number of the first unit of each frame.
+        label: (U,) int64 class that each unit claims.
         members: (C,) int64.
     """
 
     frames: np.ndarray
     first: np.ndarray
+    label: np.ndarray
     members: np.ndarray
 
     @property
@@ -50,16 +52,17 @@ def count_units(units: Units, frames: np.ndarray, classes: int) -> UnitCount:
     Raises:
         ConfigError: there are none, or one claims what is no class.
     """
-    members, counts = np.zeros(classes, np.int64), [0]
+    members, counts, labels = np.zeros(classes, np.int64), [0], [np.zeros(0, np.int64)]
     for frame in frames.tolist():
         found = units[frame]
         if len(found) and int(found.label.max()) >= classes:
             raise ConfigError(f"a unit of frame {frame} claims class {found.label.max()}, the student has {classes}; use its class map")
         members += np.bincount(found.label, found.sizes, minlength=classes).astype(np.int64)
         counts.append(len(found))
+        labels.append(found.label.astype(np.int64))
     if not sum(counts):
         raise ConfigError(f"{len(frames)} training frames hold not one unit: check the teacher, the class map and the calibration")
-    return UnitCount(frames, np.cumsum(counts), members)
+    return UnitCount(frames, np.cumsum(counts), np.concatenate(labels), members)
 
 
 @dataclass(frozen=True, eq=False)
