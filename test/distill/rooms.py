@@ -9,6 +9,7 @@ import numpy as np
 
 from xkd_ros.core.card import GeometryConfig, IntensityConfig
 from xkd_ros.core.se3 import rotation_from_rpy
+from xkd_ros.distill.partdistill.units import FrameUnits, Origin, Unit
 from xkd_ros.distill.student_input import StudentConfig
 
 FEATURES = 6
@@ -94,3 +95,29 @@ class Labels:
         labels[::10], confidence[::10] = (labels[::10] + 1) % 3, 0.1
         labels[levelled[:, 0] < 0] = 255
         return labels, confidence
+
+
+class Surfaces:
+    """Units of each frame: floor, ceiling and four walls, cut at x = 0; every fourth unit of a frame claims a wrong surface."""
+
+    def __init__(self, frames: Rooms, cut: int = 8) -> None:
+        self.frames, self.cut = frames, cut
+
+    def __getitem__(self, number: int) -> FrameUnits:
+        frame = self.frames.scan(number)
+        levelled = frame.points_m @ frame.levelled_from_lidar.T
+        found, slices = surface(levelled), np.floor(self.cut * np.arctan2(levelled[:, 1], levelled[:, 0]) / np.pi / 2).astype(int)
+        units = []
+        for claimed in range(3):
+            for place in np.unique(slices):
+                point = np.flatnonzero((found == claimed) & (slices == place))
+                wrong = self.false(number, len(units))
+                confidence = np.random.default_rng((number, len(units))).uniform(0.5, 1, len(point))
+                label = (claimed + 1 + number % 2) % 3 if wrong else claimed
+                units.append(Unit(label, float(confidence.mean()) if len(point) else 0.5, Origin(int(wrong)), 0, point, confidence))
+        return FrameUnits.of(units)
+
+    @staticmethod
+    def false(number: int, unit: int) -> bool:
+        """Whether a unit claims a wrong surface."""
+        return (number + unit) % 4 == 0

@@ -13,6 +13,7 @@ from xkd_ros.core.labels import INDOOR12_TO_STRUCT4
 from xkd_ros.metrics.confusion import Confusion
 from xkd_ros.metrics.entropy import BINS, EntropyHistogram
 from xkd_ros.metrics.reliability import Reliability, expected_calibration_error, fit_temperature
+from xkd_ros.metrics.separation import roc_auc
 
 LABELS = arrays(np.uint8, 60, elements=st.sampled_from([0, 1, 2, 3, 255]))
 
@@ -134,3 +135,12 @@ def test_entropy_histogram() -> None:
     assert histogram.mean == pytest.approx(values.mean(), rel=1e-6)
     twice = histogram + histogram
     assert np.array_equal(twice.counts, 2 * histogram.counts) and twice.mean == pytest.approx(histogram.mean)
+
+
+def test_the_area_under_the_roc_curve_is_a_count_of_pairs():
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        scores, positive = rng.integers(0, 6, 40) / 6, rng.random(40) < 0.4
+        pairs = [(a > b) + 0.5 * (a == b) for a in scores[positive] for b in scores[~positive]]
+        assert roc_auc(scores, positive) == pytest.approx(np.mean(pairs))
+    assert np.isnan(roc_auc(scores, np.ones(40, bool)))

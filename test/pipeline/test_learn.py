@@ -9,12 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from xkd_ros.bags.frame_store import FrameStore
 from xkd_ros.core.card import load_card
 from xkd_ros.core.errors import ConfigError, ModelError
+from xkd_ros.distill.partdistill.unit_report import load_unit_report, load_unit_scores
+from xkd_ros.distill.partdistill.unit_store import UnitStore
 from xkd_ros.nets.checkpoint import load_student
 from xkd_ros.nets.fused_checkpoint import load_fused
 from xkd_ros.nets.image_checkpoint import ImageTeacherCard, save_image_teacher
 from xkd_ros.nets.image_student import ImageNetworkConfig, seeded_image_student
+from xkd_ros.pipeline.adapting import adapt_model
 from xkd_ros.pipeline.learn import NAMES, learn, load_run
 from xkd_ros.pipeline.learn_config import LearnConfig, read_config
 from xkd_ros.pipeline.learning import Sources
@@ -168,6 +172,49 @@ def test_a_method_is_chosen_by_name_on_what_earlier_stages_left(learnt, walk, se
     card = load_card(tmp_path / "site")
     assert card.recipe["finetune"]["method"] == "ignet" and card.recipe["method"] == "given labels and label-free distillation"
     assert (work / "distill" / "backbone.json").stat().st_mtime_ns == before
+def test_the_recipe_partdistill_learns_from_units_and_reports_on_them(learnt, walk, settings, tmp_path, capsys):
+    import shutil
+
+    shutil.copytree(learnt / "run", tmp_path / "run")
+    changes = ["finetune.backward={latest: 0.5}", "finetune.pixels={least_area_px: 32, erode_px: 0}"]
+    changes.append(f"finetune.generated={learnt / 'run/frames'}")
+    config = read_config(None, [*settings, *changes], recipe="partdistill")
+    learn(config, Sources((walk,)), tmp_path / "run", tmp_path / "site", redo=("stale",))
+    assert "units with" in capsys.readouterr().out
+    report = load_unit_report(tmp_path / "run" / "finetune")
+    units = UnitStore(tmp_path / "run" / "finetune" / "units")
+    assert sum(row.units for row in report.origins["pixels"]) == len(load_unit_scores(tmp_path / "run" / "finetune")) > 10
+    assert len(units) == len(FrameStore(tmp_path / "run" / "frames").numbers("train"))
+    card = load_card(tmp_path / "site")
+    assert card.recipe["finetune"]["method"] == "partdistill" and "evaluation" in card.metrics
+    assert (tmp_path / "run" / "stages" / "pseudo.json").read_bytes() == (learnt / "run" / "stages" / "pseudo.json").read_bytes()
+    # The run folder alone knows the method.
+    assert load_run(tmp_path / "run", ["finetune.steps=5"])[0].finetune.backward.latest == 0.5
+
+
+def test_a_model_is_adapted_to_a_new_place_or_stays_as_it_is(learnt, settings, tmp_path, capsys):
+    simulate(61, "ouster16", 1.6, tmp_path / "there", every=2)
+    lines = [settings[0], "adapt={steps: 8, batch: 2, lr: 0.02, pixels: {least_area_px: 32, erode_px: 0}, tensorboard: false}"]
+    results = {}
+    for name, held_out in (("near", 0.25), ("far", 0.5)):
+        changes = [*lines, f"adapt.held_out={held_out}", "most_frames=6"]
+        results[name] = adapt_model(learnt / "site", [tmp_path / "there"], tmp_path / name, tmp_path / f"work-{name}", changes=changes)
+    assert {result.frames for result in results.values()} == {3, 4}
+    for name, result in results.items():
+        assert result.kept == (result.after > result.before) == (tmp_path / name / "card.json").exists()
+    said = " ".join(capsys.readouterr().out.split())
+    assert said.count("agreement with held-out image labels") == 2
+    kept = [name for name, result in results.items() if result.kept]
+    for name in kept:
+        card, before = load_card(tmp_path / name), load_card(learnt / "site")
+        assert card.recipe["model_hash"] == before.hash and "evaluation" not in card.metrics and "student.ort.onnx" in card.files
+        points = np.random.default_rng(0).uniform(-4, 4, (3000, 3)).astype(np.float32)
+        assert Segmenter.load(tmp_path / name, backend="torch").segment(points).labels.max() < 12
+    assert ("is not written" in said) == (len(kept) < 2)
+    with pytest.raises(ConfigError, match="choose another --work folder"):
+        adapt_model(learnt / "site", [tmp_path / "there"], tmp_path / "x", tmp_path / "work-near", changes=lines)
+    with pytest.raises(ConfigError, match=r"struct4_seed .*: give the model's with --set classes=NAME"):
+        adapt_model(learnt / "site", [tmp_path / "there"], tmp_path / "x", tmp_path / "y", changes=["classes=struct4_seed"])
 
 
 @pytest.mark.parametrize("name", ["learn", "learn-cpu"])

@@ -65,6 +65,21 @@ def build(kind: str, labels: int = 150) -> torch.nn.Module:
     if kind == "eomt_dinov3":
         config = t.EomtDinov3Config(**VIT, intermediate_size=64, image_size=64, patch_size=16, num_queries=7, num_blocks=1, id2label=names)
         return t.EomtDinov3ForUniversalSegmentation(config)
+    if kind == "grounding-dino":
+        text = t.BertConfig(vocab_size=1200, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32)
+        config = t.GroundingDinoConfig(
+            backbone_config=t.SwinConfig(**SWIN, out_features=["stage2", "stage3", "stage4"]),
+            text_config=text, d_model=32, num_queries=9, max_text_len=160,
+            **{f"{part}_{name}": size for part in ("encoder", "decoder") for name, size in
+               (("layers", 2), ("ffn_dim", 32), ("attention_heads", 2), ("n_points", 2))},
+        )  # fmt: skip
+        return t.GroundingDinoForObjectDetection(config)
+    if kind == "owlv2":
+        sizes = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+        words = {"vocab_size": 600, "max_position_embeddings": 16, "eos_token_id": 518, "bos_token_id": 517, "pad_token_id": 0}
+        vision = {**sizes, "image_size": 64, "patch_size": 16}
+        config = t.Owlv2Config(text_config={**sizes, **words}, vision_config=vision, projection_dim=32)
+        return t.Owlv2ForObjectDetection(config)
     assert kind == "segformer"
     sizes = {"hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1], "num_attention_heads": [1, 1, 2, 2], "decoder_hidden_size": 16}
     return t.SegformerForSemanticSegmentation(t.SegformerConfig(**sizes, id2label=names))
@@ -83,6 +98,18 @@ def save_tokenizer(folder: Path) -> None:
     (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "CLIPTokenizer", "model_max_length": 77}))
 
 
+def save_bert_tokenizer(folder: Path) -> None:
+    """Write a BERT tokenizer that knows letters and a few words; Grounding DINO counts on where the marks stand."""
+    words = [f"[unused{number}]" for number in range(1200)]
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    known = [*letters, *(f"##{letter}" for letter in letters), "door", "window", "chair", "table", "person"]
+    words[200 : 200 + len(known)] = known
+    for place, mark in ((0, "[PAD]"), (100, "[UNK]"), (101, "[CLS]"), (102, "[SEP]"), (103, "[MASK]"), (1012, "."), (1029, "?")):
+        words[place] = mark
+    (folder / "vocab.txt").write_text("\n".join(words) + "\n")
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "BertTokenizer", "do_lower_case": True}))
+
+
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """Folder of a tiny model with random weights, by family; made once."""
@@ -91,9 +118,12 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pa
     def get(kind: str) -> Path:
         if kind not in made:
             made[kind] = tmp_path_factory.mktemp(kind)
-            shake(build(kind)).save_pretrained(made[kind])
-            if kind == "oneformer":
+            # Grounding DINO compares words and places by a product of their norms, which large weights drive to 0 or 1.
+            (build(kind).eval() if kind == "grounding-dino" else shake(build(kind))).save_pretrained(made[kind])
+            if kind in ("oneformer", "owlv2"):
                 save_tokenizer(made[kind])
+            if kind == "grounding-dino":
+                save_bert_tokenizer(made[kind])
         return made[kind]
 
     return get

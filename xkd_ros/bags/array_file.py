@@ -9,13 +9,16 @@ import numpy as np
 from xkd_ros.core.errors import BagError
 
 
-def open_array(path: Path, dtypes: tuple[str, ...] | np.dtype, shape: tuple[int, ...]) -> np.ndarray:
+def open_array(
+    path: Path, dtypes: tuple[str, ...] | np.dtype, shape: tuple[int, ...], remedy: str = "write the frames again"
+) -> np.ndarray:
     """Map an array read-only; nothing is unpickled and nothing is allocated.
 
     Args:
         path: Written by `np.save`.
         dtypes: Allowed types, as `np.dtype` spells them, or the one (structured) type.
         shape: Of the array; -1 is any length.
+        remedy: What to do about it, the end of the message.
     Raises:
         BagError: missing, cut off, or not what was expected.
     """
@@ -37,6 +40,6 @@ def open_array(path: Path, dtypes: tuple[str, ...] | np.dtype, shape: tuple[int,
         # An empty file cannot be mapped.
         return np.memmap(path, dtype, "r", start, found) if size else np.zeros(found, dtype)
     except OSError as error:
-        raise BagError(f"cannot read {path}: {error.strerror or error}; write the frames again") from error
+        raise BagError(f"cannot read {path}: {error.strerror or error}; {remedy}") from error
     except (ValueError, TypeError, SyntaxError) as error:
-        raise BagError(f"{path} is damaged ({' '.join(str(error).split())[:200]}); write the frames again") from error
+        raise BagError(f"{path} is damaged ({' '.join(str(error).split())[:200]}); {remedy}") from error

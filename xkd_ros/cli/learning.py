@@ -17,7 +17,7 @@ Rigs = Annotated[list[Path] | None, typer.Option("--rig", help="Rig YAML for wha
 Labels = Annotated[Path | None, typer.Option("--labels", help="Real labels by stamp, for evaluation; --set labels=given learns from them.")]
 Config = Annotated[Path | None, typer.Option("--config", "-c", help="YAML such as config/train/learn.yaml; default: built in.")]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, e.g. finetune.epochs=5; repeatable.")]
-Recipe = Annotated[str | None, typer.Option(help="indoor (what we deploy), scalr, scalr_plus (as published); or a method: ignet, xmodel.")]
+Recipe = Annotated[str | None, typer.Option(help="indoor, scalr, scalr_plus (as published); or a method: ignet, partdistill, xmodel.")]
 Teacher = Annotated[str | None, typer.Option(help="Image teacher to distil: folder, hub id, or sim2d-indoor12.")]
 LabelTeacher = Annotated[str | None, typer.Option(help="Image teacher for the labels; default: the same.")]
 Start = Annotated[Path | None, typer.Option(help="Model folder to go on from: its backbone is fine-tuned, nothing is distilled.")]
@@ -127,6 +127,29 @@ def export(
 
 
 @app.command()
+def adapt(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Model folder, or the name of one that comes with the package.")],
+    bags: Bags,
+    out: Out,
+    work: Annotated[Path | None, typer.Option(help="Frames and checkpoint; default runs/<name of the new model>.")] = None,
+    rig: Rigs = None,
+    teacher: LabelTeacher = None,
+    changes: Set = None,
+    threads: Threads = None,
+) -> None:
+    """Adapt a model to a new place from its first minutes there, with its camera; no label is needed.
+
+    The backbone stays, the head learns. Where the agreement with held-out image labels falls, the model stays as it is.
+    """
+    from xkd_ros.core.share import find_model
+    from xkd_ros.pipeline.adapting import adapt_model
+
+    _limit(threads)
+    lines = [*([f"teacher={teacher}"] if teacher else []), *(changes or ())]
+    adapt_model(find_model(model), bags, out, work or Path("runs") / out.name, rig or (), lines)
+
+
+@app.command()
 def report(
     run: Run,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="HTML file; default: report.html in the run folder.")] = None,
@@ -139,7 +162,7 @@ def report(
 
 @app.command()
 def study(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="scalr, rigs, pseudo_vs_real, teachers, depth or ignet.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="scalr, rigs, pseudo_vs_real, teachers, depth, temporal, ignet, ...")],
     small: Annotated[bool, typer.Option("--small", help="The size for 2 CPU cores instead of one GPU.")] = False,
     cells: Annotated[int | None, typer.Option(min=0, help="Do so many cells and stop; 0 only prints the tables.")] = None,
     work: Annotated[Path, typer.Option(help="What cells share; costs only time to make again.")] = Path("runs/studies"),

@@ -10,6 +10,7 @@ from xkd_ros.core.errors import ConfigError
 from xkd_ros.distill.backbone import Backbone
 from xkd_ros.distill.frame_samples import Frames, Targets
 from xkd_ros.distill.labelled_frames import Labels
+from xkd_ros.distill.partdistill.units import Units
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,6 +25,8 @@ class Lesson:
         targets: Frame number → what the image teacher says; None where there is no teacher.
         groups: (C,) group of each class, for `group_weight`; for instance `INDOOR12_TO_STRUCT4[:12]`.
         looks: Fingerprint of the teacher that gives the features of `targets`; "" where nobody asks for it later.
+        units: Frame number → sets of points of which a teacher claims one class; None where none were made.
+        generated: Frames from elsewhere, such as simulated walks, and labels of all of them; None where there are none.
     """
 
     frames: Frames
@@ -33,6 +36,8 @@ class Lesson:
     targets: Targets | None = None
     groups: np.ndarray | None = None
     looks: str = ""
+    units: Units | None = None
+    generated: tuple[Frames, Labels] | None = None
 
     def teacher(self, method: str) -> Targets:
         """Return the targets.
@@ -43,3 +48,13 @@ class Lesson:
         if self.targets is None:
             raise ConfigError(f"the method {method} learns from images too: give it the targets of an image teacher")
         return self.targets
+
+    def needed_units(self, method: str) -> Units:
+        """Return the units.
+
+        Raises:
+            ConfigError: there are none.
+        """
+        if self.units is None:
+            raise ConfigError(f"the method {method} learns from units: make them from the pixels or boxes of a teacher first")
+        return self.units

@@ -56,17 +56,23 @@ def confident_loss(
     Returns:
         Scalar; 0 with a gradient of 0 when no point is labelled.
     """
+    loss = confident_cross_entropy(logits, labels, confidence, class_weight, smoothing)
+    certain = (labels != UNKNOWN) & (confidence > SURE)
+    if bool(certain.any()):
+        loss = loss + lovasz_softmax(logits[certain].float().softmax(1), labels[certain])
+    return loss
+
+
+def confident_cross_entropy(
+    logits: Tensor, labels: Tensor, confidence: Tensor, class_weight: Tensor | None = None, smoothing: float = 0.0
+) -> Tensor:
+    """Mean cross-entropy in which each point counts as much as its confidence and its class say; arguments as for `confident_loss`."""
     known = (labels != UNKNOWN) & (confidence > 0)
     if not bool(known.any()):
         return 0.0 * logits.float().sum()
-    logits, labels, weight = logits[known].float(), labels[known], confidence[known].float()
-    cost = F.cross_entropy(logits, labels, class_weight, reduction="none", label_smoothing=smoothing)
-    total = (weight if class_weight is None else weight * class_weight[labels]).sum()
-    loss = (cost * weight).sum() / total
-    certain = weight > SURE
-    if bool(certain.any()):
-        loss = loss + lovasz_softmax(logits[certain].softmax(1), labels[certain])
-    return loss
+    labels, weight = labels[known], confidence[known].float()
+    cost = F.cross_entropy(logits[known].float(), labels, class_weight, reduction="none", label_smoothing=smoothing)
+    return (cost * weight).sum() / (weight if class_weight is None else weight * class_weight[labels]).sum()
 
 
 def segmentation_loss(logits: Tensor, labels: Tensor, class_weight: Tensor | None = None, smoothing: float = 0.0) -> Tensor:

@@ -12,13 +12,15 @@ from xkd_ros.distill.ignet.config import IgnetConfig
 from xkd_ros.distill.ignet.training import run_ignet
 from xkd_ros.distill.label_stage import Evaluate
 from xkd_ros.distill.lesson import Lesson
+from xkd_ros.distill.partdistill.config import PartDistillConfig
+from xkd_ros.distill.partdistill.training import run_partdistill
 from xkd_ros.distill.recipe import FinetuneConfig
 from xkd_ros.distill.xmodel.config import XModelConfig
 from xkd_ros.distill.xmodel.training import run_xmodel
 from xkd_ros.nets.student import Student
 
-MethodConfig = FinetuneConfig | IgnetConfig | XModelConfig
-FINETUNE, METHODS = "labels", ("ignet", "xmodel")
+MethodConfig = FinetuneConfig | IgnetConfig | PartDistillConfig | XModelConfig
+FINETUNE, METHODS = "labels", ("ignet", "partdistill", "xmodel")
 """The method that learns from labels alone, and those that have a name of their own."""
 
 
@@ -42,6 +44,8 @@ def train_student(
     """
     if isinstance(config, IgnetConfig):
         return run_ignet(lesson, config, folder, fabric, progress, evaluate)
+    if isinstance(config, PartDistillConfig):
+        return run_partdistill(lesson, config, folder, fabric, progress, evaluate)
     if isinstance(config, XModelConfig):
         return run_xmodel(lesson, config, folder, fabric, progress, evaluate)
     return run_finetune(lesson, config, folder, fabric, progress, evaluate)

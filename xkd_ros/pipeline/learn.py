@@ -16,12 +16,14 @@ from xkd_ros.core.card import CARD_NAME, load_card
 from xkd_ros.core.config import load_yaml
 from xkd_ros.core.errors import ConfigError
 from xkd_ros.core.files import write_atomic
+from xkd_ros.distill.partdistill.config import PartDistillConfig
 from xkd_ros.pipeline.learn_config import LearnConfig
 from xkd_ros.pipeline.learn_progress import LearnProgress
 from xkd_ros.pipeline.learned_model import write_learned_model
-from xkd_ros.pipeline.learning import SHOWN, Learning, Result, Sources, check_names, find_teacher
+from xkd_ros.pipeline.learning import SHOWN, Learning, Result, Sources
 from xkd_ros.pipeline.progress import console
 from xkd_ros.pipeline.run_folder import RunFolder, StageRecord, stage_key
+from xkd_ros.pipeline.teacher_specs import check_names, find_teacher
 from xkd_ros.train.engine import make_fabric
 
 RUN_FILE = "learn.json"
@@ -262,6 +264,8 @@ class _Job:
             settings["class_map"] = self._learning.class_map.hash
         if stage.name == "targets":
             settings["teachers"] = [_sizes(Path(find_teacher(spec))) for spec in self._config.teachers]
+        if stage.name == "finetune" and isinstance(self._config.finetune, PartDistillConfig) and self._config.finetune.box_teacher:
+            settings["box_teacher"] = _sizes(Path(self._config.finetune.box_teacher))
         if stage.name == "export":
             settings["out"] = str(self._out)
         return stage_key(stage.name, settings, inputs)

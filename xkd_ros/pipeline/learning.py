@@ -6,7 +6,7 @@ bags → frames → targets → distill → pseudo → probe → finetune → ev
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,6 @@ from xkd_ros.core.card import CARD_NAME, IntensityConfig, ModelCard
 from xkd_ros.core.errors import ConfigError, MissingPackageError
 from xkd_ros.core.files import sha256
 from xkd_ros.core.labels import INDOOR12, INDOOR12_TO_STRUCT4
-from xkd_ros.core.share import share_folders
 from xkd_ros.distill.backbone import Backbone, load_backbone
 from xkd_ros.distill.distillation import run_distil
 from xkd_ros.distill.given_labels import GivenLabels
@@ -27,6 +26,9 @@ from xkd_ros.distill.label_store import LabelStore
 from xkd_ros.distill.labelled_frames import Labels
 from xkd_ros.distill.lesson import Lesson
 from xkd_ros.distill.methods import FINETUNE, train_student
+from xkd_ros.distill.partdistill.config import PartDistillConfig
+from xkd_ros.distill.partdistill.unit_report import REPORT_NAME as UNIT_REPORT_NAME
+from xkd_ros.distill.partdistill.unit_report import load_unit_report
 from xkd_ros.distill.probe import run_probe
 from xkd_ros.distill.pseudo_labels import write_pseudo_labels
 from xkd_ros.evaluate.evaluation import EVALUATION_NAME
@@ -39,14 +41,15 @@ from xkd_ros.nets.student import Student
 from xkd_ros.pipeline.learn_config import LearnConfig
 from xkd_ros.pipeline.progress import console
 from xkd_ros.pipeline.report import REPORT_NAME
+from xkd_ros.pipeline.teacher_specs import find_teacher
+from xkd_ros.pipeline.unit_stage import make_units, open_generated
 from xkd_ros.runtime.segmenter import Segmenter
 from xkd_ros.runtime.torch_backend import run_in_memory
 from xkd_ros.teacher.class_map import ClassMap, load_class_map
 from xkd_ros.teacher.live_targets import LiveTargets
-from xkd_ros.teacher.model_folder import find_folder
 from xkd_ros.teacher.target_store import TargetStore
 from xkd_ros.teacher.target_writer import write_targets
-from xkd_ros.teacher.teacher import OWN_TEACHER, Teacher, load_teacher
+from xkd_ros.teacher.teacher import Teacher, load_teacher
 
 if TYPE_CHECKING:
     from xkd_ros.bags.frame import Frame
@@ -157,9 +160,14 @@ class Learning:
 
     def finetune(self, progress: Progress) -> Result:
         """Train all of the student, by the method that the configuration names."""
-        config = self.config.finetune
-        student = train_student(self._lesson(config.method != FINETUNE), config, self.work / "finetune", self.fabric, progress)
-        return self._keep(student, "finetune", {"method": _METHODS[self.config.labels], **self.config.model_dump(mode="json")}), {}
+        config, folder = self.config.finetune, self.work / "finetune"
+        lesson = self._lesson(config.method != FINETUNE)
+        if isinstance(config, PartDistillConfig):
+            lesson = self._with_units(lesson, config, folder / "units", progress)
+        student = train_student(lesson, config, folder, self.fabric, progress)
+        shown = load_unit_report(folder).lines(self.class_map.label_set.names) if (folder / UNIT_REPORT_NAME).is_file() else []
+        recipe = {"method": _METHODS[self.config.labels], **self.config.model_dump(mode="json")}
+        return self._keep(student, "finetune", recipe), {SHOWN: shown}
 
     def evaluation(self, progress: Progress) -> Result:
         """Calibrate on validation frames, score on test frames, draw the report."""
@@ -238,6 +246,13 @@ class Learning:
         looks = "" if targets is None else targets.manifest.looks
         return Lesson(frames, labels, len(names), load_backbone(self.work / "distill"), targets, groups, looks)
 
+    def _with_units(self, lesson: Lesson, config: PartDistillConfig, folder: Path, progress: Progress) -> Lesson:
+        """Add the units of the training frames, and simulated frames where they are asked for."""
+        frames, seen, device = self.open_frames(), self.config.targets, str(self.fabric.device)
+        first = self.fabric.is_global_zero
+        units = make_units(config, frames, self._load_teachers, self.class_map, seen, folder, device, first, progress)
+        return replace(lesson, units=units, generated=open_generated(config, self.class_map))
+
     def _intensity(self, frames: FrameStore, rig: str) -> IntensityConfig:
         return IntensityConfig(per_scan=True) if self.config.student.intensity == "per_scan" else frames.manifest.intensity[rig]
 
@@ -272,26 +287,3 @@ class Learning:
 
 def _print_lines(lines: list[str]) -> None:
     console.print("\n".join(lines), highlight=False)
-
-
-def check_names(config: LearnConfig) -> None:
-    """Refuse a class map or a teacher folder that is not there before hours are spent on what comes first.
-
-    Hub ids are looked up when their turn comes.
-
-    Raises:
-        ConfigError: no such class map.
-        ModelError: no such folder, or one that holds no teacher.
-    """
-    load_class_map(config.classes)
-    for spec in map(find_teacher, config.teachers):
-        if Path(spec).is_dir() or spec.count("/") != 1:
-            find_folder(spec, OWN_TEACHER)
-
-
-def find_teacher(spec: str) -> str:
-    """Find a teacher that comes with the package by its bare name; anything else is returned as it is."""
-    for share in share_folders():
-        if Path(spec).name == spec and (share / "models" / "teachers" / spec).is_dir():
-            return str(share / "models" / "teachers" / spec)
-    return spec

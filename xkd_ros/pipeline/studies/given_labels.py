@@ -1,4 +1,4 @@
-"""Labels that studies compare: simulated strokes, and what the teacher says under each projected point, unfiltered."""
+"""Labels that studies compare: simulated strokes, none at all, and what the teacher says at projected points, unfiltered."""
 
 from __future__ import annotations
 
@@ -57,6 +57,18 @@ class ScribbleLabels:
         if frame.world_from_lidar is None:
             raise ConfigError(f"frame {number} of {self._frames.folder} has no pose: strokes are drawn in the world")
         return apply(frame.world_from_lidar, frame.points_m)
+
+
+class NoLabels:
+    """Not one label, for methods that learn from something else."""
+
+    def __init__(self, frames: FrameStore) -> None:
+        self._frames = frames
+
+    def __getitem__(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return labels (N,) uint8, all 255, and confidence (N,) float32, all 0."""
+        points = len(self._frames.scan(number).points_m)
+        return np.full(points, UNKNOWN, np.uint8), np.zeros(points, np.float32)
 
 
 class ProjectedLabels:

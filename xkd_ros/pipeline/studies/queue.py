@@ -18,6 +18,7 @@ from xkd_ros.pipeline.studies.cell import Cell, CellResult
 from xkd_ros.pipeline.studies.depth import DepthStudy
 from xkd_ros.pipeline.studies.ignet import IgnetStudy
 from xkd_ros.pipeline.studies.machine import describe_machine, describe_versions, leave_a_core
+from xkd_ros.pipeline.studies.partdistill import PartDistillStudy
 from xkd_ros.pipeline.studies.progress import StudyProgress
 from xkd_ros.pipeline.studies.pseudo_vs_real import PseudoVsRealStudy
 from xkd_ros.pipeline.studies.results import Results
@@ -31,10 +32,9 @@ from xkd_ros.pipeline.studies.workshop import Workshop, name_teachers
 from xkd_ros.pipeline.studies.xmodel import XModelStudy
 from xkd_ros.train.engine import make_fabric
 
-STUDIES: dict[str, Study] = {
-    study.name: study
-    for study in (ScalrStudy(), RigsStudy(), PseudoVsRealStudy(), TeachersStudy(), DepthStudy(), IgnetStudy(), XModelStudy())
-}
+_LABELS = (ScalrStudy(), RigsStudy(), PseudoVsRealStudy(), TeachersStudy(), DepthStudy())
+_METHODS = (IgnetStudy(), PartDistillStudy(), XModelStudy())
+STUDIES: dict[str, Study] = {study.name: study for study in (*_LABELS, *_METHODS)}
 WORK, RESULTS = Path("runs/studies"), Path("docs/studies")
 
 

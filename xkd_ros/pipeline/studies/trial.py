@@ -20,6 +20,8 @@ from xkd_ros.distill.label_store import LabelStore
 from xkd_ros.distill.labelled_frames import Labels as TrainingLabels
 from xkd_ros.distill.lesson import Lesson
 from xkd_ros.distill.methods import MethodConfig, train_student
+from xkd_ros.distill.partdistill.config import PartDistillConfig
+from xkd_ros.distill.partdistill.units import Units
 from xkd_ros.distill.probe import run_probe
 from xkd_ros.distill.recipe import ProbeConfig
 from xkd_ros.evaluate.evaluation import Evaluation
@@ -27,6 +29,7 @@ from xkd_ros.evaluate.frame_evaluation import evaluate_frames
 from xkd_ros.evaluate.scan_logits import Labels, LogitsOf, ScanLogits, calibrate, logits_of
 from xkd_ros.nets.student import Student
 from xkd_ros.pipeline.run_folder import stage_key
+from xkd_ros.pipeline.studies.given_labels import NoLabels
 from xkd_ros.pipeline.studies.workshop import Workshop
 from xkd_ros.runtime.segmenter import Segmenter
 from xkd_ros.runtime.torch_backend import run_in_memory
@@ -52,16 +55,17 @@ class Outcome:
 
 
 class Trial:
-    """The trainings of one cell, in a folder of their own that goes when the cell is done.
+    """The trainings of one cell.
 
     Attributes:
-        latest: Where the last training was, and what its method left beside the student.
+        folder: Of their own; it goes when the cell is done.
+        latest: Of the last training, with what its method left beside the student.
     """
 
     latest: Path
 
     def __init__(self, workshop: Workshop, name: str) -> None:
-        self._workshop, self._folder = workshop, workshop.root / "cells" / name
+        self._workshop, self.folder = workshop, workshop.root / "cells" / name
 
     def learn(
         self,
@@ -82,14 +86,35 @@ class Trial:
             backbone: Where to start.
             targets: What the image teacher says about these frames, for methods that ask it.
         """
-        workshop = self._workshop
         inputs = {"frames": frames.hash, "labels": labels_hash, "backbone": backbone.card.sha256 or "untrained"}
         inputs |= {} if targets is None else {"targets": targets.hash}
-        key = stage_key("learn", [config.deciding(), backbone.card.network.model_dump()], inputs)
-        config = config.model_copy(update={"workers": workshop.workers})
         looks = "" if targets is None else targets.manifest.looks
-        lesson = Lesson(frames, labels, len(workshop.class_map.label_set), backbone, targets, looks=looks)
-        self.latest = folder = self._folder / key
+        lesson = Lesson(frames, labels, len(self._workshop.class_map.label_set), backbone, targets, looks=looks)
+        return self._learn(config, lesson, self._place(config, backbone, inputs))
+
+    def learn_from_units(
+        self, config: PartDistillConfig, frames: FrameStore, units: Units, units_hash: str, backbone: Backbone
+    ) -> tuple[Student, Path]:
+        """Learn from units alone; goes on after an interruption. Returns the student, and the folder with the scores of the units.
+
+        Args:
+            config: Recipe.
+            frames: What to learn from.
+            units: Of these frames.
+            units_hash: Identifies the units.
+            backbone: Where to start.
+        """
+        folder = self._place(config, backbone, {"frames": frames.hash, "units": units_hash, "backbone": backbone.card.sha256})
+        lesson = Lesson(frames, NoLabels(frames), len(self._workshop.class_map.label_set), backbone, units=units)
+        return self._learn(config, lesson, folder), folder
+
+    def _place(self, config: ProbeConfig | MethodConfig, backbone: Backbone, inputs: dict[str, str]) -> Path:
+        return self.folder / stage_key("learn", [config.deciding(), backbone.card.network.model_dump()], inputs)
+
+    def _learn(self, config: ProbeConfig | MethodConfig, lesson: Lesson, folder: Path) -> Student:
+        workshop = self._workshop
+        config = config.model_copy(update={"workers": workshop.workers})
+        self.latest = folder
         with workshop.progress.step("probing" if isinstance(config, ProbeConfig) else "fine-tuning") as report:
             if isinstance(config, ProbeConfig):
                 return run_probe(lesson, config, folder, workshop.fabric, report)
@@ -115,7 +140,7 @@ class Trial:
 
     def evaluate(self, segmenter: Segmenter, rig: str, against: Labels | None = None, temperature: float | None = None) -> Evaluation:
         """Evaluate on the validation buildings: against the true labels, and against others where given."""
-        return self._evaluate(logits_of(segmenter), rig, against, temperature)
+        return self.evaluate_some(logits_of(segmenter), rig, self._workshop.frames(rig, "val").numbers(), against, temperature)
 
     def evaluate_frames(self, ask: Callable[[Frame], tuple[NetInput, np.ndarray]], rig: str) -> Evaluation:
         """Evaluate what reads more of a frame than its scan; `ask` gives the network's input and its logits."""
@@ -125,23 +150,25 @@ class Trial:
             net_input, logits = ask(shown.pop())
             return ScanLogits(logits, net_input.undo)
 
-        return self._evaluate(ask_shown, rig, before=shown.append)
+        return self.evaluate_some(ask_shown, rig, self._workshop.frames(rig, "val").numbers(), before=shown.append)
 
-    def _evaluate(
+    def evaluate_some(
         self,
         ask: LogitsOf,
         rig: str,
+        numbers: np.ndarray,
         against: Labels | None = None,
         temperature: float | None = None,
         before: Callable[[Frame], None] | None = None,
     ) -> Evaluation:
+        """Evaluate on some frames of the validation buildings; `before` is called with each of them first."""
         workshop = self._workshop
         frames = workshop.frames(rig, "val")
         with workshop.progress.step(f"evaluating on {rig}") as report:
             return evaluate_frames(
                 ask,
                 frames,
-                frames.numbers(),
+                numbers,
                 against,
                 workshop.class_map.label_set,
                 report,
@@ -159,7 +186,7 @@ class Trial:
 
     def clear(self) -> None:
         """Delete checkpoints."""
-        shutil.rmtree(self._folder, ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def reduced(evaluation: Evaluation) -> dict[str, Any]:

@@ -29,11 +29,11 @@ from xkd_ros.distill.label_store import LabelStore
 from xkd_ros.distill.pseudo_labels import write_pseudo_labels
 from xkd_ros.nets.image_checkpoint import ImageTeacherCard, save_image_teacher
 from xkd_ros.nets.image_student import seeded_image_student
-from xkd_ros.pipeline.learning import find_teacher
 from xkd_ros.pipeline.run_folder import stage_key
 from xkd_ros.pipeline.studies.joined import JoinedFrames, JoinedTargets
 from xkd_ros.pipeline.studies.progress import Report, StudyProgress
 from xkd_ros.pipeline.studies.scale import RIGS, Scale
+from xkd_ros.pipeline.teacher_specs import find_teacher
 from xkd_ros.pipeline.walks import Walk, simulate_walks
 from xkd_ros.teacher.class_map import ClassMap, load_class_map
 from xkd_ros.teacher.target_store import TargetStore

@@ -1,0 +1,112 @@
+"""What the student thinks of the units, kept beside its weights: a report on the quality of the teacher's labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from xkd_ros.bags.array_file import open_array
+from xkd_ros.core.config import load_yaml
+from xkd_ros.core.errors import XkdError
+from xkd_ros.core.files import atomic_path, write_atomic
+from xkd_ros.distill.partdistill.unit_samples import UnitCount
+from xkd_ros.distill.partdistill.units import Origin, Units
+
+SCORES_NAME, REPORT_NAME = "unit_scores.npy", "unit_report.json"
+SCORE = np.dtype([("frame", "<i4"), ("unit", "<i4"), ("score", "<f4"), ("weight", "<f4")])
+"""One row per unit of the training frames: frame number, place in its `FrameUnits`, how far the student agrees, and what it counts."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ClassQuality(_Strict):
+    """Units that claim one class: how many, their points, their mean score, and how many the student drops."""
+
+    label: int
+    units: int
+    points: int
+    score: float
+    dropped: int
+
+
+class UnitReport(_Strict):
+    """Quality of the units by kind of teacher, one row per class that has units."""
+
+    origins: dict[str, tuple[ClassQuality, ...]]
+
+    def lines(self, names: Sequence[str]) -> list[str]:
+        """Lay out for people.
+
+        Args:
+            names: Of the classes.
+        """
+        return [
+            f"{origin}: {names[row.label]}: {row.units} units with {row.points} points, agreement {100 * row.score:.0f} %, "
+            f"{row.dropped} dropped"
+            for origin, rows in self.origins.items()
+            for row in rows
+        ]
+
+
+def write_unit_report(folder: Path, units: Units, count: UnitCount, scores: np.ndarray, weights: np.ndarray) -> UnitReport:
+    """Write scores and report.
+
+    Args:
+        folder: Gets `SCORES_NAME` and `REPORT_NAME`, each whole or not at all.
+        units: By frame number.
+        count: Their numbers.
+        scores: (U,) float32 agreement.
+        weights: (U,) float32, 0 for units that are left out.
+    """
+    rows = np.empty(count.units, SCORE)
+    rows["score"], rows["weight"] = scores, weights
+    origin, label, size = (np.empty(count.units, np.int64) for _ in range(3))
+    for frame in count.frames.tolist():
+        found, span = units[frame], count.span(frame)
+        rows["frame"][span], rows["unit"][span] = frame, np.arange(len(found))
+        origin[span], label[span], size[span] = found.origin, found.label, found.sizes
+    quality: dict[str, Any] = {}
+    for kind in Origin:
+        chosen = [(name, np.flatnonzero((origin == kind) & (label == name))) for name in np.unique(label[origin == kind]).tolist()]
+        if chosen:
+            quality[kind.name.lower()] = tuple(
+                ClassQuality(
+                    label=name,
+                    units=len(place),
+                    points=int(size[place].sum()),
+                    score=round(float(scores[place].mean()), 4),
+                    dropped=int((weights[place] == 0).sum()),
+                )
+                for name, place in chosen
+            )
+    report = UnitReport(origins=quality)
+    with atomic_path(folder / SCORES_NAME) as temporary:
+        np.save(temporary, rows, allow_pickle=False)
+    write_atomic(folder / REPORT_NAME, report.model_dump_json(indent=1) + "\n")
+    return report
+
+
+def load_unit_scores(folder: Path) -> np.ndarray:
+    """Read the (U,) rows of `SCORE`.
+
+    Raises:
+        BagError: missing or damaged.
+    """
+    return open_array(folder / SCORES_NAME, SCORE, (-1,), "train again")
+
+
+def load_unit_report(folder: Path) -> UnitReport:
+    """Read the report.
+
+    Raises:
+        XkdError: missing or damaged.
+    """
+    if not (folder / REPORT_NAME).is_file():
+        raise XkdError(f"{folder} holds no {REPORT_NAME}: it was not trained by partdistill with backward scoring")
+    return load_yaml(folder / REPORT_NAME, UnitReport)
