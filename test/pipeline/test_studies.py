@@ -206,6 +206,33 @@ def test_the_other_studies_do_their_cells(name, tmp_path, work, teacher, monkeyp
         assert result.metrics["trusted"]["teacher"]["teacher"]["points"] < labelled["points"]
 
 
+def test_temporal_fuses_the_scans_of_a_walk(tmp_path, tiny_model, monkeypatch):
+    monkeypatch.setattr("xkd_ros.pipeline.studies.temporal.MODEL", str(tiny_model))
+    scale = TINY.model_copy(update={"val_buildings": (60, 61)})
+    run_study("temporal", work=tmp_path / "work", out=tmp_path / "docs", scale=scale, cells=1)
+    queue = STUDIES["temporal"].cells(scale, [])
+    (result,) = Results(tmp_path / "docs" / "temporal-tiny").of(queue)
+    assert result.cell == queue[0] and queue[0].parameters["buildings"] == [60] and queue[0].parameters["scans"] == 10
+    alone, fused = result.metrics["alone"], result.metrics["fused"]
+    assert alone["points"] == fused["points"] > 50_000 and alone != fused
+    # Of the first scan nothing is known, of those that follow most.
+    assert 50 < result.metrics["known_percent"] < 95 and result.metrics["voxels"] > result.metrics["points"] > 500
+    assert not list((tmp_path / "work" / "bags").iterdir())
+
+
+def test_without_cameras_lidar_and_odometry_are_the_same(tmp_path):
+    from xkd_ros.bags.folder import open_recording
+    from xkd_ros.worlds.simulate import simulate
+
+    clouds = []
+    for pictures in (True, False):
+        simulate(1, "ouster16", 0.2, tmp_path / str(pictures), pictures=pictures)
+        with open_recording(tmp_path / str(pictures)) as recording:
+            assert ("/camera/image_raw" in recording.topics) == pictures
+            clouds.append([bytes(record.raw) for record in recording.records(["/ouster/points", "/odom"])])
+    assert clouds[0] == clouds[1]
+
+
 def test_labels_are_what_they_say(work, teacher):
     fabric = make_fabric("32-true")
     fabric.launch()

@@ -177,11 +177,33 @@ def test_teachers_and_depth_report_without_a_bar():
     assert depth[1] == ["24", "24.0 ± 0.0", "5.0", "-", "50.9", "15.41", "50.1"]
 
 
+def test_temporal_pairs_what_was_labelled_alone_and_fused():
+    def side(error, person, **more):
+        return {"miou": 60.0, "struct4_miou": 90.0, "structure_error": error, "person": person, "ece": 2.0, "iou": {"wall": 80.0}, **more}
+
+    done = [
+        finished(cell, 0.0, alone=side(6.0 + cell.seed, 70.0), fused=side(0.75 * (6.0 + cell.seed), 69.0, struct4_miou=92.0))
+        for cell in cells("temporal")
+    ]
+    grouped = [building for cell in cells("temporal") for building in cell.parameters["buildings"]]
+    assert sorted(grouped) == list(SMALL.val_buildings), "each building is in one group"
+    tables = STUDIES["temporal"].tables(done)
+    bars = rows(tables, "Bars")
+    assert bars[0][1:] == ["+25.0 ± 0.0", "5", ">= 15", "met"]
+    assert bars[1][1:] == ["+20.0 ± 0.0", "5", "-", "reported"]
+    assert bars[2][1:] == ["-1.0 ± 0.0", "5", ">= -0.5", "not met"]
+    assert bars[3][1:] == ["+3.0 ± 0.0", "5", ">= 0", "met"]
+    assert rows(tables, "Labels")[2] == ["structure error", "8.0 ± 2.0", "6.0 ± 1.5", "-2.0 ± 0.5"]
+    # A group without people says nothing about them.
+    done[0].metrics["alone"]["person"] = done[0].metrics["fused"]["person"] = None
+    assert rows(STUDIES["temporal"].tables(done), "Bars")[2][2] == "4"
+
+
 @pytest.mark.parametrize("name", STUDIES)
 def test_every_page_can_be_written_before_the_first_cell_is_done(name):
     page = write_page(STUDIES[name], cells(name), [], f"{name}-small")
     assert f"xkd study {name} --small" in page and f"0 of {len(cells(name))} are done" in page
-    assert "buildings 0-59 to learn from, 60-74 to evaluate on" in page
+    assert ("buildings 0-59 to learn from, 60-74 to evaluate on" in page) == (name != "temporal") and "60-74" in page
 
 
 def test_notes_name_what_makes_results_less_comparable():

@@ -15,12 +15,13 @@ from xkd_ros.worlds.simulate import simulate
 
 @dataclass(frozen=True)
 class Walk:
-    """One recording: a simulated rig in a building, each `every`-th scan of so many seconds."""
+    """One recording: a simulated rig in a building, each `every`-th scan of so many seconds, with its cameras or without."""
 
     rig: str
     building: int
     seconds: float
     every: int
+    pictures: bool = True
 
     @property
     def name(self) -> str:
@@ -81,4 +82,4 @@ def simulate_walks(
 
 def _simulate(walk: Walk, path: Path) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    simulate(walk.building, walk.rig, walk.seconds, path, every=walk.every)
+    simulate(walk.building, walk.rig, walk.seconds, path, every=walk.every, pictures=walk.pictures)

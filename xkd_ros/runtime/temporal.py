@@ -7,40 +7,29 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
 
 from xkd_ros.core.errors import ConfigError
 from xkd_ros.kernels.evidence import fill_table, find_rows, fuse_scan, voxel_distances
 from xkd_ros.pairing.pose_track import is_possible_motion
 
 
-@dataclass(frozen=True)
-class FusionConfig:
-    """How long and how firmly places are remembered.
+class FusionConfig(BaseModel):
+    """How long and how firmly places are remembered."""
 
-    Attributes:
-        voxel_m: Edge of a voxel.
-        decay: Of evidence, per scan.
-        movable: Classes that do not stay in place.
-        movable_decay: Of evidence for and against these.
-        strength: Weight of a scan whose entropy is zero.
-        limit: Of the log-odds against the likeliest class that stays in place.
-        forget_s: Voxels that were not seen for so long are forgotten.
-        radius_m: When memory runs out, voxels farther away than this go first.
-        max_voxels: Memory: about 90 bytes each with twelve classes.
-    """
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
-    voxel_m: float = 0.1
-    decay: float = 0.97
-    movable: tuple[str, ...] = ("person",)
-    movable_decay: float = 0.7
-    strength: float = 0.5
-    limit: float = 6.0
-    forget_s: float = 30.0
-    radius_m: float = 40.0
-    max_voxels: int = 1 << 18
+    voxel_m: float = Field(0.1, gt=0, description="edge of a voxel")
+    decay: float = Field(0.97, ge=0, le=1, description="share of the evidence that each scan leaves")
+    movable: tuple[str, ...] = Field(("person",), description="classes that do not stay in place")
+    movable_decay: float = Field(0.7, ge=0, le=1, description="as decay, of evidence for and against these")
+    strength: float = Field(0.5, gt=0, description="weight of a scan whose entropy is zero")
+    limit: float = Field(6.0, gt=0, description="of the log-odds against the likeliest class that stays in place")
+    forget_s: float = Field(30.0, gt=0, description="voxels that were not seen for so long are forgotten")
+    radius_m: float = Field(40.0, gt=0, description="when memory runs out, voxels farther away than this go first")
+    max_voxels: int = Field(1 << 18, ge=1, description="memory: about 90 bytes each with twelve classes")
 
 
 class TemporalFusion:
@@ -57,6 +46,7 @@ class TemporalFusion:
 
     Attributes:
         voxels: Voxels in memory.
+        points: Sampled points of the last scan.
         fused_share: Share of the last scan's sampled points whose place was known; 0 without a pose.
 
     Source: [DES] METHODS 7.2, our own reconstruction. Differs: l is limited against the best class, not around the mean of all
@@ -88,7 +78,7 @@ class TemporalFusion:
 
     def reset(self) -> None:
         """Forget everything."""
-        self.voxels, self.fused_share = 0, 0.0
+        self.voxels, self.points, self.fused_share = 0, 0, 0.0
         self._scan = 0
         self._stamps: deque[int] = deque()
         self._pose = np.eye(4)
@@ -105,7 +95,7 @@ class TemporalFusion:
         Returns:
             (N, C) float32 logits; those given where there is no pose, or where a scan has more points than fit in memory.
         """
-        self.fused_share = 0.0
+        self.points, self.fused_share = len(points_m), 0.0
         if world_from_lidar is None or not np.isfinite(world_from_lidar).all() or len(points_m) > self.config.max_voxels:
             return logits
         pose = np.ascontiguousarray(world_from_lidar, np.float64)

@@ -27,6 +27,7 @@ from xkd_ros.pipeline.studies.scale import FULL, SMALL, Scale
 from xkd_ros.pipeline.studies.scalr import ScalrStudy
 from xkd_ros.pipeline.studies.study import Study, notes_on
 from xkd_ros.pipeline.studies.teachers import TeachersStudy
+from xkd_ros.pipeline.studies.temporal import TemporalStudy
 from xkd_ros.pipeline.studies.trial import Trial
 from xkd_ros.pipeline.studies.workshop import Workshop, name_teachers
 from xkd_ros.pipeline.studies.xmodel import XModelStudy
@@ -34,7 +35,7 @@ from xkd_ros.train.engine import make_fabric
 
 _LABELS = (ScalrStudy(), RigsStudy(), PseudoVsRealStudy(), TeachersStudy(), DepthStudy())
 _METHODS = (IgnetStudy(), PartDistillStudy(), XModelStudy())
-STUDIES: dict[str, Study] = {study.name: study for study in (*_LABELS, *_METHODS)}
+STUDIES: dict[str, Study] = {study.name: study for study in (*_LABELS, *_METHODS, TemporalStudy())}
 WORK, RESULTS = Path("runs/studies"), Path("docs/studies")
 
 
@@ -83,7 +84,7 @@ def run_study(
         with StudyProgress(len(queue), [result.seconds for result in done]).shown() as progress:
             workshop = Workshop(work, scale, teachers, fabric, progress)
             # A teacher that cannot be loaded should not show after an hour of simulation.
-            for teacher in dict.fromkeys(cell.parameters["teacher"] for cell in waiting):
+            for teacher in dict.fromkeys(cell.parameters["teacher"] for cell in waiting if "teacher" in cell.parameters):
                 workshop.teacher(teacher)
             for cell in waiting:
                 progress.begin(cell.name)
@@ -137,6 +138,12 @@ def write_page(study: Study, queue: Sequence[Cell], results: Sequence[CellResult
     """Write a study's page from its results alone, so that no figure is typed by hand."""
     scale = queue[0].scale
     network = scale["network"]
+    setting = f"{_span(scale['val_buildings'])}, in textures that no training saw"
+    if any("teacher" in cell.parameters for cell in queue):
+        setting = (
+            f"{_span(scale['train_buildings'])} to learn from, {_span(scale['val_buildings'])} to evaluate on (other textures); student of "
+            f"{network['depth']} layers x {network['width']}"
+        )
     lines = [
         f"# Study {title}",
         "",
@@ -146,8 +153,7 @@ def write_page(study: Study, queue: Sequence[Cell], results: Sequence[CellResult
         "",
         f"Here: {study.protocol}",
         "",
-        f"Simulated buildings {_span(scale['train_buildings'])} to learn from, {_span(scale['val_buildings'])} to evaluate on (other "
-        f"textures); student of {network['depth']} layers x {network['width']}. Figures are means over seeds with their 95 % interval "
+        f"Simulated buildings {setting}. Figures are means over seeds with their 95 % interval "
         "(Student's t); differences are taken seed by seed.",
         "",
     ]

@@ -18,6 +18,7 @@ from typing import Literal
 from lightning_fabric import Fabric
 
 from xkd_ros import __version__
+from xkd_ros.bags.frame_config import FrameConfig
 from xkd_ros.bags.frame_manifest import MANIFEST_NAME
 from xkd_ros.bags.frame_store import FrameStore
 from xkd_ros.bags.frame_writer import write_frames
@@ -40,6 +41,7 @@ from xkd_ros.teacher.target_store import TargetStore
 from xkd_ros.teacher.target_writer import write_targets
 from xkd_ros.teacher.teacher import OWN_TEACHER, Teacher, load_teacher
 from xkd_ros.train.checkpoint import CHECKPOINT_NAME
+from xkd_ros.worlds.walkthrough import SCAN_PERIOD_S
 
 Part = Literal["train", "val"]
 CLASSES = "indoor12"
@@ -97,6 +99,18 @@ class Workshop:
             self._frames[rig, part] = self._make_frames(rig, part)
         return self._frames[rig, part]
 
+    def drives(self, rig: str, buildings: Sequence[int], scans: int) -> FrameStore:
+        """Find consecutive scans of a rig's first lidar in some buildings, without pictures, with poses and true labels.
+
+        Args:
+            rig: One of the benchmark.
+            buildings: One recording each.
+            scans: Of each recording, from its beginning, ten a second.
+        """
+        walks = [Walk(RIGS[rig][0], building, scans * SCAN_PERIOD_S, 1, pictures=False) for building in buildings]
+        config = FrameConfig(split="bag", shares=(1.0, 0.0, 0.0), keep_unpaired=True)
+        return self._write_frames(walks, config, f"{rig}-drives", f"{rig} without cameras in buildings {', '.join(map(str, buildings))}")
+
     def targets(self, rig: str, part: Part, teacher: str) -> TargetStore:
         """Find what a teacher says about frames."""
         frames, loaded, config = self.frames(rig, part), self.teacher(teacher), self.scale.target_config(part)
@@ -144,14 +158,16 @@ class Workshop:
         wanted = scale.train_frames if part == "train" else scale.val_frames
         seconds = scale.walk_s(wanted)
         walks = [Walk(member, building, seconds, scale.every * len(members)) for member in members for building in buildings]
-        config = scale.frame_config(part)
+        return self._write_frames(walks, scale.frame_config(part), f"{rig}-{part}", f"{rig} in {part} buildings")
+
+    def _write_frames(self, walks: Sequence[Walk], config: FrameConfig, name: str, what: str) -> FrameStore:
         settings = [__version__, [(walk.rig, walk.building, walk.seconds, walk.every) for walk in walks], config.model_dump(mode="json")]
         key = stage_key("frames", settings, {})
-        folder, bags = self.root / "frames" / f"{rig}-{part}-{key}", self.root / "bags" / f"{rig}-{part}-{key}"
+        folder, bags = self.root / "frames" / f"{name}-{key}", self.root / "bags" / f"{name}-{key}"
         if not (folder / MANIFEST_NAME).is_file():
-            with self._making(f"simulating {rig} in {part} buildings") as report:
+            with self._making(f"simulating {what}") as report:
                 paths = simulate_walks(walks, bags, os.cpu_count() or 1, report)
-            with self._making(f"storing {rig} {part} frames") as report:
+            with self._making(f"storing frames of {what}") as report:
                 write_frames(paths, folder, config, progress=report)
         # Gigabytes that can be made again from their seeds.
         shutil.rmtree(bags, ignore_errors=True)
