@@ -21,7 +21,7 @@ def _xkd(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProces
 def test_help_names_every_command() -> None:
     text = _xkd("--help").stdout
     commands = ("demo", "doctor", "simulate", "inspect", "calib", "label", "validate", "train-sim", "export", "bench", "report", "teach2d")
-    for command in (*commands, "learn", "pairs", "targets", "distill", "pseudo", "probe", "finetune", "eval", "study"):
+    for command in (*commands, "learn", "pairs", "targets", "distill", "pseudo", "probe", "finetune", "eval", "study", "adapt"):
         assert command in text
 
 

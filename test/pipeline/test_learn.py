@@ -18,7 +18,6 @@ from xkd_ros.nets.checkpoint import load_student
 from xkd_ros.nets.fused_checkpoint import load_fused
 from xkd_ros.nets.image_checkpoint import ImageTeacherCard, save_image_teacher
 from xkd_ros.nets.image_student import ImageNetworkConfig, seeded_image_student
-from xkd_ros.pipeline.adapting import adapt_model
 from xkd_ros.pipeline.learn import NAMES, learn, load_run
 from xkd_ros.pipeline.learn_config import LearnConfig, read_config
 from xkd_ros.pipeline.learning import Sources
@@ -190,31 +189,6 @@ def test_the_recipe_partdistill_learns_from_units_and_reports_on_them(learnt, wa
     assert (tmp_path / "run" / "stages" / "pseudo.json").read_bytes() == (learnt / "run" / "stages" / "pseudo.json").read_bytes()
     # The run folder alone knows the method.
     assert load_run(tmp_path / "run", ["finetune.steps=5"])[0].finetune.backward.latest == 0.5
-
-
-def test_a_model_is_adapted_to_a_new_place_or_stays_as_it_is(learnt, settings, tmp_path, capsys):
-    simulate(61, "ouster16", 1.6, tmp_path / "there", every=2)
-    lines = [settings[0], "adapt={steps: 8, batch: 2, lr: 0.02, pixels: {least_area_px: 32, erode_px: 0}, tensorboard: false}"]
-    results = {}
-    for name, held_out in (("near", 0.25), ("far", 0.5)):
-        changes = [*lines, f"adapt.held_out={held_out}", "most_frames=6"]
-        results[name] = adapt_model(learnt / "site", [tmp_path / "there"], tmp_path / name, tmp_path / f"work-{name}", changes=changes)
-    assert {result.frames for result in results.values()} == {3, 4}
-    for name, result in results.items():
-        assert result.kept == (result.after > result.before) == (tmp_path / name / "card.json").exists()
-    said = " ".join(capsys.readouterr().out.split())
-    assert said.count("agreement with held-out image labels") == 2
-    kept = [name for name, result in results.items() if result.kept]
-    for name in kept:
-        card, before = load_card(tmp_path / name), load_card(learnt / "site")
-        assert card.recipe["model_hash"] == before.hash and "evaluation" not in card.metrics and "student.ort.onnx" in card.files
-        points = np.random.default_rng(0).uniform(-4, 4, (3000, 3)).astype(np.float32)
-        assert Segmenter.load(tmp_path / name, backend="torch").segment(points).labels.max() < 12
-    assert ("is not written" in said) == (len(kept) < 2)
-    with pytest.raises(ConfigError, match="choose another --work folder"):
-        adapt_model(learnt / "site", [tmp_path / "there"], tmp_path / "x", tmp_path / "work-near", changes=lines)
-    with pytest.raises(ConfigError, match=r"struct4_seed .*: give the model's with --set classes=NAME"):
-        adapt_model(learnt / "site", [tmp_path / "there"], tmp_path / "x", tmp_path / "y", changes=["classes=struct4_seed"])
 
 
 @pytest.mark.parametrize("name", ["learn", "learn-cpu"])
