@@ -16,7 +16,7 @@ ifneq ($(findstring /opt/ros/,$(LD_LIBRARY_PATH)),)
 unexport LD_LIBRARY_PATH
 endif
 
-.PHONY: help venv demo test fuzz licences check bench train-model clean
+.PHONY: help venv demo test fuzz soak licences check bench train-model clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -33,6 +33,9 @@ test: $(STAMP)  ## run all tests
 
 fuzz: $(STAMP)  ## 100,000 mutated clouds, images, recordings, files and models (hours; resumes where it stopped)
 	$(BIN)/python test/fuzz/run.py --count 100000
+
+soak: $(STAMP)  ## an hour of clouds through the segmenter: memory, files, threads, times (MINUTES=3: a short one)
+	$(BIN)/xkd bench soak --minutes $(or $(MINUTES),60)
 
 licences: $(STAMP)  ## licence of every installed package, as a Markdown table
 	$(BIN)/python docs/licences.py

@@ -20,6 +20,7 @@ pytest.importorskip("rosbags")
 from xkd_ros.bags.truth import read_labels
 from xkd_ros.core.errors import BagError, XkdError
 from xkd_ros.core.share import find_model
+from xkd_ros.msgs.cloud import decode_cloud
 from xkd_ros.msgs.image import decode_image
 from xkd_ros.runtime.segmenter import Segmenter
 
@@ -113,3 +114,16 @@ def test_odd_width_of_an_encoding_that_shares_colours_between_pixels(encoding: s
     message = SimpleNamespace(header=header, height=4, width=3, encoding=encoding, is_bigendian=0, step=0, data=bytes(200))
     with pytest.raises(XkdError, match=f"image '{encoding}' cannot be converted"):
         decode_image(message)
+
+
+@pytest.mark.parametrize("stamp", [{}, {"stamp": 3}, {"stamp": SimpleNamespace(sec=1)}])
+def test_header_of_other_definitions_than_those_of_ros(stamp: dict[str, Any]) -> None:
+    header = SimpleNamespace(frame_id="", **stamp)
+    cloud = SimpleNamespace(header=header, height=0, width=0, point_step=0, row_step=0, fields=[], data=b"", is_bigendian=0, is_dense=1)
+    with pytest.raises(XkdError, match="has no stamp as ROS defines it"):
+        decode_cloud(cloud)
+
+
+@pytest.mark.parametrize("number", [1408, 2071])
+def test_recordings_that_count_clouds_without_any_or_define_their_own_header(targets: Any, scratch: Path, number: int) -> None:
+    targets.bag(np.random.default_rng([zlib.crc32(b"bag"), number]), scratch)

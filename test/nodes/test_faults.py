@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import numpy as np
 import pytest
@@ -126,13 +127,19 @@ def test_overload_thins_and_says_so_and_recovers(graph, labelling, make_model, m
         graph.spin_for(seconds)
         return share(node._stream.labeller.share)
 
-    graph.spin_until(lambda: feed(0.03, lambda share: share < 0.5), "a thinned scan")
+    graph.spin_until(lambda: feed(0.01, lambda share: share < 0.5), "a thinned scan")
     shown = "voxels labelled directly"
-    graph.spin_until(lambda: feed(0.03, lambda _: labelling.report(reports)[2].get(shown, "100 %") != "100 %"), "the report of it")
+    graph.spin_until(lambda: feed(0.01, lambda _: labelling.report(reports)[2].get(shown, "100 %") != "100 %"), "the report of it")
     answer = labelling.columns(labelling.answer(points, labelled, cloud))
     assert (answer["label"][2:] < 12).all(), "every measurement has a label all the same"
-    work_s = 1e-3 * node._stream.statistics.snapshot().stage_ms["total"]
-    graph.spin_until(lambda: feed(3 * work_s, lambda share: share == 1), "the end of thinning")
+    # From now on each cloud comes three times as long after the answer as the answer took: no overload, however busy the machine.
+    for _ in range(60):
+        begun = time.monotonic()
+        labelling.answer(points, labelled, cloud)
+        graph.spin_for(3 * (time.monotonic() - begun))
+        if node._stream.labeller.share == 1:
+            break
+    assert node._stream.labeller.share == 1
 
 
 def test_layout_may_change_from_one_message_to_the_next(graph, labelling, tiny_model, make_cloud_message):

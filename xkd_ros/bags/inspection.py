@@ -96,7 +96,8 @@ def _inspect_lidar(recording: Recording, topic: str) -> LidarReport:
             scans.append(decode_layout(layout))
     except (CloudError, BagError) as error:
         return LidarReport(topic, frame, _field_texts(layout), layout.point_step if layout else 0, problem=str(error))
-    assert layout is not None  # topics without messages are not inspected
+    if layout is None:
+        return LidarReport(topic, "", (), 0, problem="the recording counts clouds on this topic but holds none: it is damaged")
     counts = sorted(len(scan) for scan in scans)
     points = np.concatenate([scan.points_m for scan in scans])
     returns = np.isfinite(points).all(axis=1) & points.any(axis=1)

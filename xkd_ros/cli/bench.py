@@ -67,6 +67,19 @@ def bench_node(
     run_bench_node(model=find_model(model), bag=bag, seconds=seconds, json=json)
 
 
+@bench.command("soak")
+def bench_soak(
+    model: Model = DEFAULT_MODEL,
+    minutes: Annotated[float, typer.Option(min=0.5, help="How long.")] = 60.0,
+    bag: Annotated[Path | None, typer.Option(help="Recording to loop; default: a simulated walk.")] = None,
+    json: Json = None,
+) -> None:
+    """Loop clouds through the segmenter: memory, open files, threads and times must stay as they are."""
+    from xkd_ros.pipeline.bench.soak import run_soak
+
+    raise typer.Exit(0 if run_soak(find_model(model), minutes, bag, json) else 1)
+
+
 @bench.command("page")
 def bench_page(
     figures: Annotated[Path, typer.Argument(help="Folder of the figures that --json wrote.")] = Path("docs/bench"),

@@ -61,6 +61,10 @@ class Graph:
         """Read what a node has said so far."""
         return (self._logs / f"{name}.log").read_text(errors="replace")
 
+    def pid(self, name: str) -> int:
+        """Return the process number of a node."""
+        return self._processes[name].pid
+
     def running(self, name: str) -> bool:
         """Tell whether a node's process lives."""
         return self._processes[name].poll() is None
