@@ -18,6 +18,7 @@ from xkd_ros.nets.checkpoint import load_student
 from xkd_ros.nets.fused_checkpoint import load_fused
 from xkd_ros.nets.image_checkpoint import ImageTeacherCard, save_image_teacher
 from xkd_ros.nets.image_student import ImageNetworkConfig, seeded_image_student
+from xkd_ros.pipeline.fused_segmenter import FusedSegmenter
 from xkd_ros.pipeline.learn import NAMES, learn, load_run
 from xkd_ros.pipeline.learn_config import LearnConfig, read_config
 from xkd_ros.pipeline.learning import Sources
@@ -121,6 +122,10 @@ def test_a_method_by_name_changes_the_last_stages_alone_and_its_fused_head_comes
     head, fused = load_fused(site, student)
     assert card.recipe["finetune"]["method"] == "xmodel" and fused.features == 16 and len(fused.teacher) == 64
     assert head.sizes.classes == len(card.labels)
+    segmenter, frame = FusedSegmenter.load(site, config.teacher, "torch"), FrameStore(run / "frames")[0]
+    net_input, logits = segmenter.logits(frame)
+    alone = segmenter.segmenter.infer(net_input)
+    assert frame.views and np.abs(logits - alone).max() > 1e-4 and len(segmenter.segment(frame).labels) == len(frame)
 
 
 def test_a_stage_alone_needs_what_it_reads(walk, settings, tmp_path):
