@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import numpy as np
 import torch
@@ -37,7 +37,7 @@ _LEAST_FRAMES = 4
 class AdaptConfig(PartDistillConfig):
     """Adaptation in a new place; what is not said here is as in training."""
 
-    method: Any = Field("partdistill", exclude=True)
+    method: Literal["partdistill"] = "partdistill"
     steps: int | None = Field(100, ge=1)
     held_out: float = Field(0.25, gt=0, lt=1, description="last share of the frames, whose units decide whether the adaptation is kept")
     norms: bool = Field(False, description="let the batch norms of the embedding follow the new place too")

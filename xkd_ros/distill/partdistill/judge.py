@@ -98,7 +98,8 @@ def weigh(score: np.ndarray, label: np.ndarray, config: RescoringConfig) -> np.n
     """Decide what each unit counts from how far the student agrees with it.
 
     Probabilities are compared within a class: a class that the student has hardly learnt would lose all its units otherwise, the true
-    ones too, and never be learnt (measured: after 200 steps with `argmax` seven of twelve classes were gone).
+    ones too, and never be learnt (measured after 200 steps in simulated buildings, IoU in view: five classes that were learnt to 7 to
+    27 % without judging fell to 1 % or less with `argmax`).
 
     Args:
         score: (U,) float32 from `agreement`.

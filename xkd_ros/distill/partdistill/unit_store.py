@@ -96,7 +96,7 @@ class UnitStore:
         """
         self._folder = Path(folder)
         if not (self._folder / MANIFEST_NAME).is_file():
-            raise XkdError(f"{folder} holds no whole set of units (no {MANIFEST_NAME}); run `xkd units`, which goes on where it stopped")
+            raise XkdError(f"{folder} holds no whole set of units (no {MANIFEST_NAME}); run `xkd finetune`, which goes on where it stopped")
         self.manifest = load_yaml(self._folder / MANIFEST_NAME, UnitManifest)
         if frames_hash is not None and frames_hash != self.manifest.frames_hash:
             raise ConfigError(f"the units in {folder} are of other frames; make them again into an empty folder")
