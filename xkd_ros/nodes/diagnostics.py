@@ -29,6 +29,7 @@ class SegmenterState:
         enabled, subscribers: Whether labels are wanted.
         publishers: Number of publishers on the input topic.
         input_topic: Resolved name.
+        unfused: Why the last scan was labelled without temporal fusion that was asked for; empty when it was not.
         note: Last word about incompatible QoS; empty when all is well.
         target_hz, stale_s: Limits from the parameters.
         facts: Further rows of the report.
@@ -41,6 +42,7 @@ class SegmenterState:
     publishers: int
     input_topic: str
     note: str
+    unfused: str
     target_hz: float
     stale_s: float
     facts: Mapping[str, str]
@@ -99,6 +101,8 @@ class Verdict:
         if state.target_hz and now.rate_out_hz < 0.9 * state.target_hz:
             share = f"{since('replaced')} of {since('arrived')} clouds replaced by newer ones"
             return WARN, f"{now.rate_out_hz:.1f} Hz out of {state.target_hz:.1f} Hz wanted ({share}){latency}"
+        if state.unfused:
+            return WARN, f"{now.rate_out_hz:.1f} Hz, labels are not fused: {state.unfused}"
         return OK, f"{now.rate_out_hz:.1f} Hz{latency}"
 
 

@@ -20,8 +20,9 @@ from xkd_ros.nodes.diagnostics import DiagnosticsReport, SegmenterState
 from xkd_ros.nodes.frame_statistics import FrameStatistics
 from xkd_ros.nodes.labelling_stream import LabellingStream
 from xkd_ros.nodes.model_loader import ModelLoader, load_labeller_while
+from xkd_ros.nodes.odometry import OdometryPoses
 from xkd_ros.nodes.running import run_node
-from xkd_ros.nodes.segmenter_parameters import SEGMENTER, USAGE
+from xkd_ros.nodes.segmenter_parameters import SEGMENTER, USAGE, parse_base_from_lidar
 
 if TYPE_CHECKING:
     from xkd_ros.nodes.labeller import Labeller
@@ -45,6 +46,7 @@ class SegmenterNode(LifecycleNode):
         super().__init__(SEGMENTER.node_name, **node_arguments)
         SEGMENTER.declare(self)
         self._loaded_from = SEGMENTER.values(self)
+        self._poses = self._hear_odometry() if self._loaded_from.temporal_fusion else None
         self._stream: LabellingStream | None = None
         self._problem = ""
         self._note = ""
@@ -61,6 +63,9 @@ class SegmenterNode(LifecycleNode):
         self._preloaded: tuple[Labeller, SimpleNamespace] | None = None
         if self._loaded_from.autostart:
             self._load_and_start()
+
+    def _hear_odometry(self) -> OdometryPoses:
+        return OdometryPoses(self, parse_base_from_lidar(self._loaded_from.base_from_lidar))
 
     def close(self) -> bool:
         """Stop working; returns False when a thread is still inside a library."""
@@ -105,7 +110,7 @@ class SegmenterNode(LifecycleNode):
             return _FAILURE
         self._problem = ""
         self._loaded_from = values
-        self._stream = LabellingStream(self, values, self._remember)
+        self._stream = LabellingStream(self, values, self._remember, self._poses.pose if self._poses else None)
         self._stream.use(labeller)
         self.get_logger().info(labeller.describe())
         return super().on_configure(state)
@@ -244,6 +249,7 @@ class SegmenterNode(LifecycleNode):
             publishers=self.count_publishers(topic),
             input_topic=topic,
             note=self._note,
+            unfused=self._poses.problem if self._poses is not None else "",
             target_hz=values.target_hz,
             stale_s=values.stale_s,
             facts={**facts, "clouds in work": str(stream.pending if stream is not None else 0)},
