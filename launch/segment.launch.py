@@ -29,6 +29,9 @@ ARGUMENTS = [
     ("levelling", "", "auto | fixed | off; empty: as in params_file"),
     ("roll_deg", "", "roll of the lidar as mounted; empty: as in params_file"),
     ("pitch_deg", "", "pitch of the lidar as mounted; empty: as in params_file"),
+    ("temporal_fusion", "", "true joins scans along the odometry; empty: as in params_file"),
+    ("odometry", "odometry", "topic of nav_msgs/Odometry for temporal_fusion"),
+    ("base_from_lidar", "", "where the lidar sits on the odometry's moving frame: x, y, z, roll, pitch, yaw; empty: as in params_file"),
     ("autostart", "true", "configure and activate at once; false for a lifecycle manager"),
     ("use_sim_time", "false", "take the time from /clock"),
     ("synchronizer", "false", "true also pairs the lidar with the cameras of the rig"),
@@ -66,7 +69,9 @@ def _start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
 
 def _segmenter(given: dict[str, str]) -> Node:
     parameters = {"autostart": _true(given["autostart"]), "use_sim_time": _true(given["use_sim_time"])}
-    parameters |= {name: given[name] for name in ("model", "backend", "levelling") if given[name]}
+    parameters |= {name: given[name] for name in ("model", "backend", "levelling", "base_from_lidar") if given[name]}
+    if given["temporal_fusion"]:
+        parameters["temporal_fusion"] = _true(given["temporal_fusion"])
     if given["num_threads"]:
         parameters["num_threads"] = int(given["num_threads"])
     parameters |= {name: float(given[name]) for name in ("roll_deg", "pitch_deg") if given[name]}
@@ -76,7 +81,7 @@ def _segmenter(given: dict[str, str]) -> Node:
         name=given["name"],
         namespace=given["namespace"],
         parameters=[given["params_file"], parameters],
-        remappings=[("points", given["points"]), ("semantic_points", given["output"])],
+        remappings=[("points", given["points"]), ("semantic_points", given["output"]), ("odometry", given["odometry"])],
         ros_arguments=["--log-level", f"{given['name']}:={given['log_level']}"],
         output="screen",
     )

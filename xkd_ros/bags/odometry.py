@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
@@ -14,6 +13,7 @@ from xkd_ros.core.errors import CalibrationError, XkdError
 from xkd_ros.core.rig import LidarConfig
 from xkd_ros.core.se3 import make_transform, rotation_from_rpy
 from xkd_ros.msgs.header import frame_id, stamp_ns
+from xkd_ros.msgs.pose import read_pose
 from xkd_ros.msgs.transform_tree import TransformTree
 from xkd_ros.pairing.pose_track import PoseTrack
 
@@ -54,7 +54,7 @@ def read_track(recording: Recording, lidar_frame: str, lidar: LidarConfig, tree:
 def _odometry(recording: Recording, topic: str, notes: list[str]) -> Iterator[tuple[int, str, list[float]]]:
     for _, recorded_ns, message in until_damage(recording.messages([topic]), notes):
         pose = message.pose.pose
-        row = _numbers(pose.position, pose.orientation)
+        row = read_pose(pose.position, pose.orientation)
         if row is not None:
             yield stamp_ns(message) or recorded_ns, str(message.child_frame_id).lstrip("/"), row
 
@@ -68,17 +68,10 @@ def _moving_transforms(recording: Recording, tree: TransformTree, notes: list[st
     for _, recorded_ns, message in until_damage(recording.messages(topics), notes) if topics else ():
         for stamped in message.transforms:
             edge = frame_id(stamped), str(stamped.child_frame_id).lstrip("/")
-            row = _numbers(stamped.transform.translation, stamped.transform.rotation)
+            row = read_pose(stamped.transform.translation, stamped.transform.rotation)
             if edge not in tree.edges and row is not None:
                 found.setdefault(edge, []).append((stamp_ns(stamped) or recorded_ns, row))
     return found
-
-
-def _numbers(position: Any, turn: Any) -> list[float] | None:
-    """Return x, y, z and the quaternion x, y, z, w; None where they are no pose."""
-    row = [position.x, position.y, position.z, turn.x, turn.y, turn.z, turn.w]
-    length = float(np.linalg.norm(row[3:]))
-    return row if np.isfinite(row).all() and abs(length - 1) < 0.1 else None
 
 
 def _rank(frame: str) -> tuple[int, str]:

@@ -6,6 +6,7 @@ Knows messages but no node; next: `labelling_stream`, which owns the topics.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -24,9 +25,12 @@ from xkd_ros.nodes.segmenter_parameters import parse_class_remap
 from xkd_ros.points.intensity import OnlineIntensity, scale_problem
 from xkd_ros.points.levelling import Levelling
 from xkd_ros.points.levelling_filter import LevellingFilter
-from xkd_ros.runtime.segmenter import Segmenter
+from xkd_ros.runtime.segmenter import Fuse, Segmenter
+from xkd_ros.runtime.temporal import FusionConfig, TemporalFusion
 
 _INTENSITY_CHECK_S = 1.0
+PoseAt = Callable[[int, str], np.ndarray | None]
+"""(stamp of a scan in ns, its frame) → world_from_lidar (4, 4), None where nobody knows it."""
 _TYPES = {"sensor_msgs/msg/PointCloud2": PointCloud2, "sensor_msgs/msg/PointField": PointField}
 
 
@@ -40,9 +44,10 @@ class Labeller:
             segmenter: The model.
             values: Parameters of the segmenter node.
         Raises:
-            ConfigError: a class_remap that does not fit the model's classes.
+            ConfigError: a class_remap or movable_classes that do not fit the model's classes.
         """
         self._segmenter = segmenter
+        self._fusion = _make_fusion(values, segmenter.card.labels.names) if values.temporal_fusion else None
         self._online = OnlineIntensity(segmenter.card.intensity)
         self._mounting: tuple[Any, ...] = ()
         self._state: Levelling | None = None
@@ -87,9 +92,12 @@ class Labeller:
         remap = _class_ids(values.class_remap, self._segmenter.card.labels.names)
         return remap, LabelledCloudFormat(values.output_profile, values.label_field, values.label_type, remap, reuse_buffer=True)
 
-    def label(self, cloud: PointCloud2) -> tuple[PointCloud2, Segmentation, dict[str, float]]:
+    def label(self, cloud: PointCloud2, pose_at: PoseAt | None = None) -> tuple[PointCloud2, Segmentation, dict[str, float]]:
         """Label one cloud.
 
+        Args:
+            cloud: The cloud.
+            pose_at: Asked after the network, by when the odometry of a scan has mostly arrived, and only for temporal fusion.
         Returns:
             The labelled cloud, valid until the next call; the labels; and milliseconds per stage.
         Raises:
@@ -102,7 +110,7 @@ class Labeller:
         levelling = self._level(scan)
         intensity = self._intensity(scan)
         prepared = time.perf_counter()
-        segmentation = self._segmenter.segment(scan.points_m, intensity, levelling.rotation)
+        segmentation = self._segmenter.segment(scan.points_m, intensity, levelling.rotation, self._fuse(scan, pose_at))
         segmented = time.perf_counter()
         parts = self._format.encode(cloud, segmentation, self._segmenter.card.labels.palette)
         labelled = parts.to_message(cloud.header, _TYPES)
@@ -112,10 +120,18 @@ class Labeller:
         stage_ms = {stage: inner.get(stage, 0.0) for stage in STAGES[:4]}
         stage_ms["decode"] = 1e3 * (decoded - begun)
         stage_ms["preprocess"] += 1e3 * (prepared - decoded)
+        if self._fusion is not None:
+            stage_ms["fusion"] = inner.get("fusion", 0.0)
         # Encoding, and what the segmenter does around the stages it names.
-        named = sum(inner.get(stage, 0.0) for stage in ("preprocess", "inference"))
+        named = sum(inner.get(stage, 0.0) for stage in ("preprocess", "inference", "fusion"))
         stage_ms["postprocess"] = 1e3 * (encoded - prepared) - named if named else 1e3 * (encoded - segmented)
         return labelled, segmentation, stage_ms
+
+    def _fuse(self, scan: Scan, pose_at: PoseAt | None) -> Fuse | None:
+        fusion = self._fusion
+        if fusion is None or pose_at is None:
+            return None
+        return lambda points_m, logits: fusion(points_m, logits, pose_at(scan.stamp_ns, scan.frame_id), scan.stamp_ns)
 
     def _level(self, scan: Scan) -> Levelling:
         """Keep the last levelling for a while once it is trusted: a mounting changes slowly, and looking costs time."""
@@ -186,10 +202,17 @@ class Labeller:
             **{f"backend not used: {name}": reason for name, reason in self._segmenter.why.items()},
             "voxels labelled directly": f"{100 * self.share:.0f} %",
             "levelling": self._describe_levelling(),
+            "temporal fusion": self._describe_fusion(),
             "intensity": self._values.intensity,
             "intensity mean/std of this sensor": f"{online.mean:.3g} / {online.std:.3g}",
             "intensity mean/std of the model": known,
         }
+
+    def _describe_fusion(self) -> str:
+        fusion = self._fusion
+        if fusion is None:
+            return "off"
+        return f"{100 * fusion.fused_share:.0f} % of the last scan was known, {fusion.voxels} voxels kept"
 
     def _describe_levelling(self) -> str:
         mode, state = self._values.levelling, self._state
@@ -213,6 +236,14 @@ def _make_levelling(mode: str, roll_deg: float, pitch_deg: float) -> LevellingFi
     if mode == "auto":
         return LevellingFilter(mounting=mounting)
     return LevellingFilter(rotation=mounting if mode == "fixed" else np.eye(3))
+
+
+def _make_fusion(values: SimpleNamespace, classes: tuple[str, ...]) -> TemporalFusion:
+    movable = tuple(filter(None, (name.strip() for name in values.movable_classes.split(","))))
+    try:
+        return TemporalFusion(classes, FusionConfig(movable=movable))
+    except ConfigError as error:
+        raise ConfigError(f"movable_classes: {error}") from error
 
 
 def _class_ids(text: str, names: tuple[str, ...]) -> dict[int, int] | None:

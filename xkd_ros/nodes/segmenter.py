@@ -20,8 +20,9 @@ from xkd_ros.nodes.diagnostics import DiagnosticsReport
 from xkd_ros.nodes.frame_statistics import FrameStatistics
 from xkd_ros.nodes.labelling_stream import LabellingStream
 from xkd_ros.nodes.model_loader import ModelLoader, load_labeller_while
+from xkd_ros.nodes.odometry import OdometryPoses
 from xkd_ros.nodes.running import run_node
-from xkd_ros.nodes.segmenter_parameters import SEGMENTER, USAGE
+from xkd_ros.nodes.segmenter_parameters import SEGMENTER, USAGE, parse_base_from_lidar
 from xkd_ros.nodes.verdict import SegmenterState
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class SegmenterNode(LifecycleNode):
         SEGMENTER.declare(self)
         refuse_impossible_transitions(self)
         self._loaded_from = SEGMENTER.values(self)
+        self._poses = self._hear_odometry() if self._loaded_from.temporal_fusion else None
         self._stream: LabellingStream | None = None
         self._problem = ""
         self.transition_error = ""
@@ -63,6 +65,9 @@ class SegmenterNode(LifecycleNode):
         self._preloaded: tuple[Labeller, SimpleNamespace] | None = None
         if self._loaded_from.autostart:
             self._load_and_start()
+
+    def _hear_odometry(self) -> OdometryPoses:
+        return OdometryPoses(self, parse_base_from_lidar(self._loaded_from.base_from_lidar))
 
     def close(self) -> bool:
         """Stop working; returns False when a thread is still inside a library."""
@@ -107,7 +112,7 @@ class SegmenterNode(LifecycleNode):
             return _FAILURE
         self._problem = ""
         self._loaded_from = values
-        self._stream = LabellingStream(self, values)
+        self._stream = LabellingStream(self, values, self._poses.pose if self._poses else None)
         self._stream.use(labeller)
         self.get_logger().info(labeller.describe())
         return super().on_configure(state)
@@ -230,6 +235,11 @@ class SegmenterNode(LifecycleNode):
 
     # Diagnostics
 
+    def _complaints(self, labeller: Labeller | None) -> tuple[str, ...]:
+        unfused = self._poses.problem if self._poses is not None else ""
+        found = labeller.complaints() if labeller is not None else ()
+        return (*found, f"labels are not fused: {unfused}") if unfused else found
+
     def _publish_diagnostics(self) -> None:
         values = SEGMENTER.values(self)
         stream = self._stream
@@ -249,7 +259,7 @@ class SegmenterNode(LifecycleNode):
             target_hz=values.target_hz,
             stale_s=values.stale_s,
             usual_entropy=labeller.usual_entropy if labeller is not None else None,
-            complaints=labeller.complaints() if labeller is not None else (),
+            complaints=self._complaints(labeller),
             facts={**facts, "clouds in work": str(stream.pending if stream is not None else 0)},
         )
         statistics = stream.statistics if stream is not None else FrameStatistics()

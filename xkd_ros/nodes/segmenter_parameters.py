@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import get_args
 
+import numpy as np
+
 from xkd_ros.core.errors import ConfigError
+from xkd_ros.core.se3 import make_transform, rotation_from_rpy
 from xkd_ros.msgs.labelled_cloud import LABEL_TYPES, Profile
 from xkd_ros.nodes.parameters import ParameterSpec, ParameterTable
 from xkd_ros.nodes.qos import DURABILITIES, RELIABILITIES
@@ -15,6 +18,7 @@ USAGE = """\
 segmenter: names every lidar point. Lifecycle node; starts by itself unless autostart:=false.
 
 Subscribes:  points (sensor_msgs/PointCloud2), any field layout
+             odometry (nav_msgs/Odometry), only with temporal_fusion:=true
 Publishes:   semantic_points (the same cloud with label, probability, entropy, rgb behind each point)
              semantic_points/label_info (std_msgs/String, JSON, latched: ids, names, colours)
              /diagnostics, ~/debug/processing_time/*_ms, ~/debug/pipeline_latency_ms
@@ -23,6 +27,7 @@ Services:    ~/set_enabled (std_srvs/SetBool) and the lifecycle services
 Examples:
   xkd_segmenter --ros-args -r points:=/os_cloud_node/points
   xkd_segmenter --ros-args -r points:=/velodyne_points --params-file config/segmenter.yaml -p num_threads:=2
+  xkd_segmenter --ros-args -r points:=/points -r odometry:=/odom -p temporal_fusion:=true   (labels that do not flicker)
   ros2 param set /segmenter model /data/models/site       (loads beside the old model, then swaps)"""
 
 
@@ -39,6 +44,31 @@ def parse_class_remap(text: str) -> dict[str, int]:
             raise ConfigError(f"'{item}' is not class:id; write for example \"wall:2, floor:0\"")
         remap[name.strip()] = int(number)
     return remap
+
+
+def parse_base_from_lidar(text: str) -> np.ndarray | None:
+    """Read "x, y, z, roll, pitch, yaw" in metres and degrees as base_from_lidar (4, 4); None for an empty text.
+
+    Raises:
+        ConfigError: what cannot be read.
+    """
+    if not text.strip():
+        return None
+    try:
+        numbers = np.array([float(part) for part in text.split(",")])
+    except ValueError:
+        numbers = np.empty(0)
+    if len(numbers) != 6 or not np.isfinite(numbers).all():
+        raise ConfigError(f"'{text}' is not six numbers; write metres and degrees, as x, y, z, roll, pitch, yaw: \"0.2, 0, 0.4, 0, 0, 90\"")
+    return make_transform(rotation_from_rpy(*np.radians(numbers[3:])), numbers[:3])
+
+
+def _mounting_problem(text: str) -> str:
+    try:
+        parse_base_from_lidar(text)
+    except ConfigError as error:
+        return str(error)
+    return ""
 
 
 def _remap_problem(text: str) -> str:
@@ -92,6 +122,28 @@ SEGMENTER = ParameterTable(
             "online",
             "Scale of the intensity: learnt from this sensor's stream, as in the model card, or not used.",
             choices=("online", "card", "off"),
+        ),
+        ParameterSpec(
+            "temporal_fusion",
+            False,
+            "Join each scan with what earlier ones said about the same places, along the topic odometry; scans without a pose are labelled"
+            " alone.",
+            fixed=True,
+        ),
+        ParameterSpec(
+            "movable_classes",
+            "person",
+            "Classes whose past is soon forgotten by temporal_fusion, because they do not stay in place.",
+            fixed=True,
+            listed=True,
+        ),
+        ParameterSpec(
+            "base_from_lidar",
+            "",
+            'Where the lidar sits on the frame whose motion the odometry gives, as "x, y, z, roll, pitch, yaw" in metres and degrees; empty'
+            " asks TF, and needs nothing where both are one frame.",
+            fixed=True,
+            check=_mounting_problem,
         ),
         ParameterSpec(
             "output_profile",

@@ -75,6 +75,7 @@ class TemporalFusion:
         self._place_of, self._seen, self._number = np.zeros(rows, np.int64), np.zeros(rows, np.int64), np.empty(rows, np.int64)
         self._evidence = np.zeros((rows, len(classes) + 1), np.float32)
         self.reset()
+        self._compile(len(classes))
 
     def reset(self) -> None:
         """Forget everything."""
@@ -112,6 +113,12 @@ class TemporalFusion:
         known = fuse_scan(logits, rows, self._scan, oldest, self._movable, *factors, *memory, fused)
         self.fused_share = known / max(1, len(points_m))
         return fused
+
+    def _compile(self, classes: int) -> None:
+        """Run one point through, so that no scan has to wait for the compiler."""
+        self(np.zeros((1, 3), np.float32), np.zeros((1, classes), np.float32), np.eye(4), 0)
+        self._make_room(0, 0, np.eye(4))
+        self.reset()
 
     def _begin_scan(self, pose: np.ndarray, stamp_ns: int) -> int:
         """Count the scan; return the number of the oldest one that is not forgotten."""
