@@ -219,7 +219,9 @@ class Labelling:
 
     @staticmethod
     def report(messages: list[Any]) -> tuple[bytes, str, dict[str, str]]:
-        """Level, sentence and rows of the last /diagnostics."""
+        """Level, sentence and rows of the last /diagnostics; no level before the first."""
+        if not messages:
+            return b"", "", {}
         status = messages[-1].status[0]
         return status.level, status.message, {row.key: row.value for row in status.values}
 

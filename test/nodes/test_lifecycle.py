@@ -73,8 +73,8 @@ def test_twenty_rounds_leave_nothing_behind(graph, labelling, tiny_model, make_c
         if number >= WARM_UP - 1:
             seen.append((threads(), files(), resident_mb(), len(gc.get_objects())))
     first, last = seen[0], seen[-1]
-    assert last[0] == first[0], "threads"
-    assert last[1] == first[1], "file descriptors"
+    assert last[0] <= first[0], "threads"
+    assert last[1] <= first[1], "file descriptors"
     assert last[3] < first[3] + 200 * ROUNDS, "Python objects"
     # A leaked model, cloud or topic would show 20 times; freed memory may stay with the allocator.
     assert last[2] < first[2] + 20, "memory"

@@ -48,7 +48,7 @@ TRAINER = ParameterTable(
     [
         ParameterSpec("bags", "", "Recordings to learn from: rosbag2 folders, .mcap, .db3, ROS 1 .bag.", fixed=True, listed=True),
         ParameterSpec("rig", "", "Rig YAML with calibration that the recordings lack.", fixed=True),
-        ParameterSpec("recipe", "", "indoor (what we deploy), scalr, scalr_plus; or a method: ignet, xmodel.", fixed=True),
+        ParameterSpec("recipe", "", "indoor (what we deploy), scalr, scalr_plus; or a method: ignet, partdistill, xmodel.", fixed=True),
         ParameterSpec("teacher", "", "Image teacher to distil: folder, hub id or sim2d-indoor12; empty: as config says.", fixed=True),
         ParameterSpec("model_out", "models/site", "Folder of the model that comes out.", fixed=True),
         ParameterSpec("work", "runs/site", "Folder of the run: stages, checkpoints, learn.log; the same one resumes.", fixed=True),
