@@ -241,7 +241,7 @@ def test_no_orphan_when_the_node_leaves(graph, bag, tmp_path, number, slowness):
     assert time.monotonic() - started < 2.0 * slowness
     graph.spin_until(lambda: not alive(family[0]), "the end of the child")
     if number != signal.SIGKILL:
-        assert not alive((tmp_path / "child").read_text())
+        graph.spin_until(lambda: not alive((tmp_path / "child").read_text()), "the end of the child's child")
         assert "Traceback" not in node.stderr.read()
     else:
         os.kill(int((tmp_path / "child").read_text()), signal.SIGKILL)
