@@ -17,17 +17,24 @@ from xkd_ros.core.types import Scan
 from xkd_ros.msgs.build import make_cloud
 from xkd_ros.pipeline.bench.soak import Sample, judge, run_soak
 
+ARRIVALS = [[0, int(number * 1e9 / 3)] for number in range(300)]
+
 
 def recording(total_ms: Any, **counts: int) -> dict[str, Any]:
     rows = dict.fromkeys(("rejected", "failed", "replaced by newer", "not needed", "in work", "lost in transport"), 0)
     rows |= {"published": len(total_ms), "arrived": len(total_ms)} | counts
     report = {f"clouds {name}": str(count) for name, count in rows.items()} | {"backend": "torch"}
-    return {"reports": {"segmenter: labelling": report}, "stage_ms": {"total": list(total_ms)}}
+    return {"reports": {"segmenter: labelling": report}, "stage_ms": {"total": list(total_ms)}, "arrivals": ARRIVALS}
 
 
-def samples(growth: float = 0.0, files: int = 0, threads: int = 0) -> list[Sample]:
+def samples(growth: float = 0.0, files: int = 0, threads: int = 0, work: float = 0.0) -> list[Sample]:
+    """A hundred looks, a second apart; `work` is by how much the processor time of a cloud has grown at the end."""
     noise = np.random.default_rng(0).normal(0, 2e5, 100)
-    return [Sample(int(1e8 * (1 + growth * i / 100) + noise[i]), 20 + files * (i > 60), 9 + threads * (i > 60)) for i in range(100)]
+    cpu_s = np.cumsum(0.3 * (1 + work * np.arange(100) / 100))
+    return [
+        Sample(i * 10**9, int(1e8 * (1 + growth * i / 100) + noise[i]), 20 + files * (i > 60), 9 + threads * (i > 60), cpu_s[i])
+        for i in range(100)
+    ]
 
 
 TIMES = np.random.default_rng(1).normal(50, 5, 300)
@@ -40,7 +47,8 @@ TIMES = np.random.default_rng(1).normal(50, 5, 300)
         (samples(growth=0.2), recording(TIMES), ["memory grew by"]),
         (samples(files=1), recording(TIMES), ["open files grew"]),
         (samples(threads=1), recording(TIMES), ["threads grew"]),
-        (samples(), recording(TIMES * np.linspace(1, 2, 300)), ["longer"]),
+        (samples(work=1.0), recording(TIMES), ["more work"]),
+        (samples(), recording(TIMES * np.linspace(1, 3, 300)), []),  # only the clock: other programs took the processor
         (samples(), recording(TIMES, failed=2, published=298), ["clouds failed"]),
         (samples(), recording(TIMES, published=297), ["3 clouds unexplained"]),
     ],
@@ -51,7 +59,7 @@ def test_bars(process: list[Sample], heard: dict[str, Any], missed: list[str]) -
 
 
 def test_growth_at_the_start_is_warming_up() -> None:
-    process = [Sample(int(1e8 * min(1, i / 15)), 20, 9) for i in range(1, 101)]
+    process = [Sample(i * 10**9, int(1e8 * min(1, i / 15)), 20, 9, 0.3 * i) for i in range(1, 101)]
     assert judge(process, recording(np.concatenate([np.full(50, 500.0), TIMES])))["missed"] == []
 
 
