@@ -24,7 +24,7 @@ SHORT_NAMES = ("segmenter", "synchronizer", "replayer", "trainer")
 # Imported where used, with a way to go on without them: rosdep need not install them.
 OPTIONAL_ROS = {"vision_msgs"}
 # Needed at run time without being imported by us.
-SILENT_ROS = {"ros2launch", "nav_msgs"}
+SILENT_ROS = {"ros2launch"}
 
 
 @pytest.fixture(scope="module")

@@ -211,6 +211,8 @@ def test_notes_name_what_makes_results_less_comparable():
     done = [finished(cell, 40.0, inputs={"frames": frames, "teacher": "t"}) for cell, frames in zip(queue, "ab")]
     assert len(notes_on(done)) == 1 and "bytes" in notes_on(done)[0]
     assert not notes_on(done[:1])
+    elsewhere = [finished(cell, 40.0, inputs={"frames": cell.name}) for cell in cells("temporal")]
+    assert not notes_on(elsewhere), "frames of other buildings differ by intention"
 
 
 def test_figures_that_were_not_measured_are_none():

@@ -96,35 +96,27 @@ def voxel_distances(place_of, pose, voxel_m):
 
 
 @compiled
-def _powers(factor, count):
-    powers = np.ones(count, np.float32)
-    for n in range(1, count):
-        powers[n] = powers[n - 1] * factor
-    return powers
-
-
-@compiled
-def _bring_up_to_date(row, age, movable, still, moving, evidence):
-    """Let the evidence of a row fade by what so many scans leave; of what is too old nothing is left."""
+def _fading(movable, decay, movable_decay, ages):
+    """What is left of each class, and last of the mass, after so many scans; (A, C + 1) float32."""
     classes = len(movable)
-    kept, moved = (still[age], moving[age]) if 0 <= age < len(still) else (np.float32(0), np.float32(0))
-    for c in range(classes):
-        evidence[row, c] *= moved if movable[c] else kept
-    evidence[row, classes] *= kept
+    left = np.ones((ages, classes + 1), np.float32)
+    for age in range(1, ages):
+        for c in range(classes + 1):
+            left[age, c] = left[age - 1, c] * (movable_decay if c < classes and movable[c] else decay)
+    return left
 
 
 @compiled
-def _add(row, said, weight, movable, limit, evidence):
+def _add(row, v, weight, movable, limit, said, evidence):
     """Add what one scan said of a voxel, and keep it in log-odds against the likeliest class that stays in place."""
     classes = len(movable)
+    for c in range(classes + 1):
+        evidence[row, c] += said[v, c] * weight
     best = np.float32(-np.inf)
     for c in range(classes):
-        evidence[row, c] += said[c] * weight
-        if not movable[c]:
-            best = max(best, evidence[row, c])
+        best = best if movable[c] else max(best, evidence[row, c])
     for c in range(classes):
         evidence[row, c] = min(max(evidence[row, c] - best, -limit), limit)
-    evidence[row, classes] += said[classes] * weight
 
 
 @compiled
@@ -151,7 +143,7 @@ def fuse_scan(scores, row_of, scan, oldest, movable, decay, movable_decay, stren
     said = np.zeros((count, classes + 1), np.float32)
     one = np.float32(1)
     scale = one / np.float32(np.log(classes)) if classes > 1 else one
-    still, moving = _powers(np.float32(decay), scan - oldest + 1), _powers(np.float32(movable_decay), scan - oldest + 1)
+    left = _fading(movable, np.float32(decay), np.float32(movable_decay), scan - oldest + 1)
     voxels, known = 0, 0
     for p in range(count):
         row, top = row_of[p], scores[p, 0]
@@ -168,8 +160,10 @@ def fuse_scan(scores, row_of, scan, oldest, movable, decay, movable_decay, stren
                 fused[p, c] = scores[p, c]
             continue
         if seen[row] != scan:
-            age = scan - seen[row] if seen[row] >= 0 else -1
-            _bring_up_to_date(row, age, movable, still, moving, evidence)
+            # At the first touch in a scan the row is brought up to date.
+            age, remembered = scan - seen[row], seen[row] >= oldest
+            for c in range(classes + 1):
+                evidence[row, c] *= left[age, c] if remembered else np.float32(0)
             seen[row] = scan
             number[row], row_of_voxel[voxels] = voxels, row
             voxels += 1
@@ -187,5 +181,5 @@ def fuse_scan(scores, row_of, scan, oldest, movable, decay, movable_decay, stren
         for c in range(classes):
             fused[p, c] = (fused[p, c] + evidence[row, c]) * softer
     for v in range(voxels):
-        _add(row_of_voxel[v], said[v], one / np.float32(points_in[v]), movable, limit, evidence)
+        _add(row_of_voxel[v], v, one / np.float32(points_in[v]), movable, limit, said, evidence)
     return known

@@ -35,11 +35,11 @@ class FusionConfig(BaseModel):
 class TemporalFusion:
     """Evidence on voxels of the odometry frame. One scan at a time, in order: not for several threads at once.
 
-    With p the network's probabilities of a point, H their entropy divided by log(C), and l the evidence on its voxel, of which each
-    scan that has passed has left the share `decay`:
+    With p the network's probabilities of a point, H their entropy divided by log(C), and l and m the evidence and the mass of its
+    voxel, of which each scan that has passed has left the share `decay` (l of movable classes: `movable_decay`):
 
         p' = softmax((l + log p) / (1 + min(1, m)))
-        l <- l + mean of w log p over the scan's points in the voxel, w = strength (1 - H); m <- decay m + mean of w
+        l <- l + mean of w log p over the scan's points in the voxel, w = strength (1 - H); m <- m + mean of w
         l <- clip(l - max of l over the classes that stay in place, +-limit)
 
     Nothing is fused without a pose. Time that goes back, or a motion that no robot makes, begins anew.
@@ -51,7 +51,7 @@ class TemporalFusion:
 
     Source: [DES] METHODS 7.2, our own reconstruction. Differs: l is limited against the best class, not around the mean of all
     classes, where one look at a sure point puts every plausible class at the limit and their order is lost; scans that follow each
-    other repeat each other's errors, so a scan counts half and sums are taken at temperature 2. docs/studies/README.md has figures.
+    other repeat each other's errors, so a scan counts half and sums are taken at temperature 2. docs/temporal_fusion.md has figures.
     """
 
     def __init__(self, classes: Sequence[str], config: FusionConfig | None = None) -> None:

@@ -85,7 +85,8 @@ def notes_on(results: Sequence[CellResult]) -> list[str]:
     ):
         groups: dict[str, set[str]] = {}
         for result in results:
-            place = str(result.cell.parameters.get("teacher" if key == "teacher" else "tested_on", ""))
+            places = ("teacher",) if key == "teacher" else ("tested_on", "buildings")
+            place = str([result.cell.parameters.get(name) for name in places])
             groups.setdefault(place, set()).add(result.inputs.get(key, ""))
         if any(len(hashes) > 1 for hashes in groups.values()):
             notes.append(f"Cells of one kind were done with {words}: repeat the older ones before trusting small differences.")
