@@ -31,7 +31,7 @@ class Predictor:
     @torch.no_grad()
     def __call__(self, frame: StoredFrame) -> tuple[np.ndarray, np.ndarray]:
         """Return labels (N,) uint8, 255 where there is no measurement, and confidence (N,) float32."""
-        intensity = IntensityConfig(per_scan=True) if self._config.intensity == "per_scan" else self._rigs[frame.rig]
+        intensity = self._config.statistics(frame.rig, self._rigs)
         preprocess = Preprocessor(self._config.geometry, intensity, threads=1)
         item = preprocess(frame.points_m, frame.intensity, frame.levelled_from_lidar)
         labels, confidence = np.full(len(frame.points_m), UNKNOWN, np.uint8), np.zeros(len(frame.points_m), np.float32)

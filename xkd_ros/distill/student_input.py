@@ -50,6 +50,10 @@ class StudentConfig(BaseModel):
     geometry: GeometryConfig = GeometryConfig()
     intensity: IntensityMode = Field("per_scan", description="per_rig: by the statistics of the frame store, as in the papers")
 
+    def statistics(self, rig: str, rigs: dict[str, IntensityConfig]) -> IntensityConfig:
+        """Choose the statistics that intensities of a rig are normalised with."""
+        return IntensityConfig(per_scan=True) if self.intensity == "per_scan" else rigs[rig]
+
 
 class StoredFrame(Protocol):
     """What training needs of a `bags.frame.Frame`."""
@@ -147,7 +151,7 @@ class StudentInput:
 
     def _preprocessor(self, rig: str) -> Preprocessor:
         if rig not in self._preprocessors:
-            intensity = IntensityConfig(per_scan=True) if self._student.intensity == "per_scan" else self._rigs[rig]
+            intensity = self._student.statistics(rig, self._rigs)
             self._preprocessors[rig] = Preprocessor(self._student.geometry, intensity, threads=1)
         return self._preprocessors[rig]
 

@@ -254,7 +254,7 @@ class Learning:
         return replace(lesson, units=units, generated=open_generated(config, self.class_map))
 
     def _intensity(self, frames: FrameStore, rig: str) -> IntensityConfig:
-        return IntensityConfig(per_scan=True) if self.config.student.intensity == "per_scan" else frames.manifest.intensity[rig]
+        return self.config.student.statistics(rig, frames.manifest.intensity)
 
     def _load_teachers(self) -> list[Teacher]:
         device = str(self.fabric.device)

@@ -7,7 +7,6 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from xkd_ros.core.card import IntensityConfig
 from xkd_ros.distill.frame_samples import Frames
 from xkd_ros.distill.partdistill.config import Agreement, RescoringConfig
 from xkd_ros.distill.partdistill.unit_samples import UnitCount, inside_frame
@@ -59,8 +58,7 @@ class UnitJudge:
     @torch.inference_mode()
     def _ask(self, model: nn.Module, scan: StoredFrame) -> tuple[np.ndarray, np.ndarray]:
         """Compute logits (n, C) of the sampled points, and (N,) which of them stands for each point, -1 for none."""
-        per_scan = self._student.intensity == "per_scan"
-        intensity = IntensityConfig(per_scan=True) if per_scan else self._frames.manifest.intensity[scan.rig]
+        intensity = self._student.statistics(scan.rig, self._frames.manifest.intensity)
         item = Preprocessor(self._student.geometry, intensity)(scan.points_m, scan.intensity, scan.levelled_from_lidar)
         if len(item) <= self._student.geometry.neighbours:
             return np.zeros((1, len(self._count.members)), np.float32), np.full(len(scan.points_m), -1)
