@@ -134,18 +134,18 @@ def test_a_study_interrupted_resumed_and_finished(tmp_path, work, teacher, monke
     study(cells=1)
     assert _times(work).items() >= {path: time for path, time in made.items() if "cells" not in path.parts}.items()
     (first,) = results.of(cells)
-    assert first.cell.name == cells[0].name == "001pct-distilled-seed0"
+    assert first.cell.name == cells[0].name == "001pct-45x-distilled-seed0"
     assert first.metrics["real"]["all points"]["points"] > 1000 and first.metrics["real"]["ece"] is not None
     assert {"in view", "out of view", "0-2 m"} <= first.metrics["real"].keys()
     assert not list((work / "cells").iterdir())
 
     study(cells=1)
-    assert [result.cell.name for result in results.of(cells)] == ["001pct-distilled-seed0", "001pct-scratch-seed0"]
+    assert [result.cell.name for result in results.of(cells)] == ["001pct-45x-distilled-seed0", "001pct-45x-scratch-seed0"]
     assert results.find(cells[0]) == first
     study(only_list=True)
     assert capsys.readouterr().out.count("to do") == len(cells) - 2
     page = (tmp_path / "docs" / "scalr-tiny.md").read_text()
-    assert "2 of 6 are done" in page and "not enough cells" in page and "| 54.1 |" in page
+    assert "2 of 10 are done" in page and "not enough cells" in page and "| 54.1 |" in page
 
 
 def test_a_fused_head_is_evaluated_with_the_pictures_of_each_frame(tmp_path, work, teacher, capsys):

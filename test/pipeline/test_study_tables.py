@@ -86,33 +86,38 @@ def test_results_of_different_class_maps_are_never_compared(tmp_path):
     for cell, class_hash in zip(queue, "aab"):
         results.save(finished(cell, 40.0, class_hash))
     assert len(results.of(queue[:2])) == 2
-    with pytest.raises(ConfigError, match=r"001pct-distilled-seed0.*010pct-distilled-seed0.*must not be compared"):
+    with pytest.raises(ConfigError, match=r"001pct-45x-distilled-seed0.*010pct-45x-distilled-seed0.*must not be compared"):
         results.of(queue)
 
 
 def test_one_page_holds_the_bars_of_all_studies(tmp_path):
-    few, ignet = Results(tmp_path / "scalr-small"), Results(tmp_path / "ignet-small")
+    few, ignet, walks = (Results(tmp_path / f"{name}-small") for name in ("scalr", "ignet", "temporal"))
     for cell in cells("scalr")[:2]:
         few.save(finished(cell, 40.0 + 6 * (cell.parameters["start"] == "distilled")))
     for cell in cells("ignet")[:2]:
         ignet.save(finished(cell, 50.0 - (cell.parameters["variant"] == "ignet")))
+    side = {"structure_error": 6.0, "struct4_miou": 90.0, "person": 70.0, "ece": 2.0, "miou": 60.0, "iou": {}}
+    walks.save(finished(cells("temporal")[0], 0.0, alone=side, fused={**side, "structure_error": 4.5}))
     page = write_bars(STUDIES, ["sim2d"], tmp_path)
-    assert "| [scalr-small](scalr-small.md) | 1 % of the labels | +6.0 | 1 | >= 5 | not enough cells | 2 of 30 |" in page
+    assert "| [scalr-small](scalr-small.md) | 1 % of the labels | +6.0 | 1 | >= 5 | not enough cells | 2 of 50 |" in page
     assert "| ignet, % of full supervision, minus 98 | +0.0 | 1 | >= 0 | not enough cells | 2 of 30 |" in page
+    assert "| [temporal-small](temporal-small.md) | structure error removed, % | +25.0 | 1 | >= 15 | not enough cells | 1 of 5 |" in page
     page = write_bars(STUDIES, ["dino"], tmp_path)
     assert "scalr-small is left out" in page and "ignet-small is left out" in page
 
 
 def test_scalr_reads_differences_from_results():
-    gain = {1: 8.0, 10: 1.0, 100: 0.0}
+    gain = {(1, 45): 8.0, (10, 45): 1.0, (100, None): 0.0, (1, None): 0.5, (10, None): -0.5}
     done = [
-        finished(cell, 40 + cell.seed + gain[cell.parameters["percent"]] * (cell.parameters["start"] == "distilled"))
+        finished(cell, 40 + cell.seed + gain[p["percent"], p.get("passes")] * (p["start"] == "distilled"))
         for cell in cells("scalr")
+        for p in [cell.parameters]
     ]
     tables = STUDIES["scalr"].tables(done)
     bars = rows(tables, "Distilled minus")
-    assert [row[1] for row in bars] == ["+8.0 ± 0.0", "+1.0 ± 0.0", "+0.0 ± 0.0"]
-    assert [row[4] for row in bars] == ["met", "not met", "met"]
+    assert [row[1] for row in bars] == ["+8.0 ± 0.0", "+0.5 ± 0.0", "+1.0 ± 0.0", "-0.5 ± 0.0", "+0.0 ± 0.0"]
+    # What trains too long is shown, and not judged.
+    assert [row[4] for row in bars] == ["met", "reported", "not met", "reported", "met"]
     assert rows(tables, "Fine-tuning")[0][1:] == ["50.0 ± 2.0", "42.0 ± 2.0", "50.7", "54.1", "-"]
 
 

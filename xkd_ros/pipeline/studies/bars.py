@@ -38,7 +38,7 @@ def write_bars(studies: Mapping[str, Study], teachers: Sequence[str], out: Path)
             except ConfigError as error:  # a study done with another teacher is no reason to hide the others
                 notes.append(f"{folder} is left out: {error}")
                 continue
-            rows = [row for part in study.tables(results) if part.columns == BAR_COLUMNS for row in part.rows] if results else []
+            rows = [row for part in study.tables(results) if part.columns[1:] == BAR_COLUMNS[1:] for row in part.rows] if results else []
             found += [[f"[{folder}]({folder}.md)", *row, f"{len(results)} of {len(cells)}"] for row in rows]
     introduction = (
         "# What the studies show so far\n\nWritten by `xkd study` from the cells beside it. A bar is judged by the mean of paired "

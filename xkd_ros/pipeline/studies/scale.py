@@ -110,9 +110,21 @@ class Scale(BaseModel):
         """Linear probing."""
         return ProbeConfig.model_validate({**self._stage(seed, self.probe_steps), **_LABELS})
 
-    def finetune(self, seed: int, steps: int | None = None, label_share: float = 1.0, pretrained: bool = True) -> FinetuneConfig:
-        """Fine-tuning; without pretraining there is nothing in the lower layers that a lower rate would keep."""
+    def finetune(
+        self, seed: int, steps: int | None = None, label_share: float = 1.0, pretrained: bool = True, passes: float | None = None
+    ) -> FinetuneConfig:
+        """Fine-tuning; without pretraining there is nothing in the lower layers that a lower rate would keep.
+
+        Args:
+            seed: Of weights, order and augmentation.
+            steps: None takes the scale's.
+            label_share: Of the training frames.
+            pretrained: The backbone has learnt something.
+            passes: Over these frames, instead of steps.
+        """
         stage = {**self._stage(seed, steps or self.finetune_steps), "drop_path": 0.0, "lr": 1.5e-3, "label_share": label_share}
+        if passes is not None:
+            stage |= {"steps": None, "epochs": passes}
         return FinetuneConfig.model_validate({**stage, **_LABELS, **({} if pretrained else {"layer_decay": 1.0})})
 
     def method(self, kind: type[MethodT], seed: int, **changes: Any) -> MethodT:
