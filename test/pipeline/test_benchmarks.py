@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from xkd_ros.core.errors import ConfigError
-from xkd_ros.pipeline.bench import training
+from xkd_ros.core.share import find_model
+from xkd_ros.pipeline.bench import growth, training
+from xkd_ros.pipeline.bench.growth import run_bench_growth, slope
 from xkd_ros.pipeline.bench.page import write_page
 from xkd_ros.pipeline.bench.training import run_bench_training
 
@@ -23,6 +25,22 @@ def test_batches_and_steps_are_timed(tmp_path: Path, monkeypatch: pytest.MonkeyP
     (step,) = facts["steps"]
     assert 300 < step["voxels"] <= 500 and set(step["ms"]) == {"fp32", "fp32, layers", "bf16"}
     assert step["largest_logit_difference"]["fp32"] == 0 and 0 < step["largest_logit_difference"]["bf16"] < 0.5
+
+
+def test_growth_thins_the_largest_sensor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(growth, "_STRIDES", ((16, 8), (8, 8)))
+    monkeypatch.setattr(growth, "_MOMENTS_S", (0,))
+    facts = run_bench_growth(find_model("indoor-24x64"), "numba", 1, tmp_path / "growth.json")
+    assert [(row["beams"], row["columns"], row["points"]) for row in facts["rows"]] == [(8, 128, 1024), (16, 128, 2048)]
+    assert 100 < facts["rows"][0]["voxels"] < facts["rows"][1]["voxels"] < 2048
+    write_page(tmp_path, tmp_path / "page.md")
+    assert "| 16 | 128 | 2048 |" in (tmp_path / "page.md").read_text()
+
+
+def test_the_slope_of_linear_growth_is_one() -> None:
+    counts = (1000, 3000, 50_000)
+    assert slope([{"points": count, "ms": 0.004 * count} for count in counts]) == 1.0
+    assert slope([{"points": count, "ms": 1e-6 * count**2} for count in counts]) == 2.0
 
 
 def test_the_page_shows_what_was_measured(tmp_path: Path) -> None:

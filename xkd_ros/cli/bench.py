@@ -54,6 +54,14 @@ def bench_preprocess(threads: Threads = None, json: Json = None) -> None:
     run_bench_preprocess(threads=threads, json=json)
 
 
+@bench.command("growth")
+def bench_growth(model: Model = DEFAULT_MODEL, backend: str = "auto", threads: Threads = None, json: Json = None) -> None:
+    """Time whole scans of 8,000 to 131,000 points: does the time grow linearly?"""
+    from xkd_ros.pipeline.bench.growth import run_bench_growth
+
+    run_bench_growth(find_model(model), backend, threads, json)
+
+
 @bench.command("node")
 def bench_node(
     model: Model = DEFAULT_MODEL,

@@ -19,7 +19,7 @@ def write_page(figures: Path, out: Path) -> None:
     """Write the page.
 
     Args:
-        figures: Folder with model.json, training.json, preprocess.json, node.json (what is missing is left out) and changes.yaml.
+        figures: Folder with the figures of each benchmark, such as model.json (what is missing is left out), and changes.yaml.
         out: Markdown file.
     Raises:
         ConfigError: no figures, or a file that is none.
@@ -118,4 +118,16 @@ def _node(facts: dict[str, Any]) -> list[StudyTable]:
     return [StudyTable(title, columns, rows, notes)] if rows else []
 
 
-_TABLES = {"node": _node, "model": _model, "preprocess": _preprocess, "training": _training}
+def _growth(facts: dict[str, Any]) -> list[StudyTable]:
+    if not facts:
+        return []
+    names = ("beams", "columns", "points", "voxels", "ms")
+    rows = [[str(row[name]) for name in names] for row in facts["rows"]]
+    notes = (
+        f"Log-log slope of time against points: {facts['slope']:.2f}; 1 is linear.",
+        f"{facts['measured']}: {facts['model']} on {facts['backend']}.",
+    )
+    return [StudyTable("A whole scan, from 16 beams to 128: ms (`xkd bench growth`)", names, rows, notes)]
+
+
+_TABLES = {"node": _node, "model": _model, "preprocess": _preprocess, "growth": _growth, "training": _training}
