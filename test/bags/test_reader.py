@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import struct
 from dataclasses import replace
@@ -266,6 +267,21 @@ def test_metadata_cut_off_anywhere(tmp_path: Path, bags: dict[str, Path]) -> Non
             read_all(path)
         except BagError as error:
             assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize("field", ["message_count", "nanoseconds_since_epoch", "nanoseconds"])
+def test_metadata_with_a_text_for_a_number(tmp_path: Path, bags: dict[str, Path], field: str) -> None:
+    path = tmp_path / "bag"
+    shutil.copytree(bags["sqlite3"], path)
+    metadata = path / "metadata.yaml"
+    changed, count = re.subn(rf"\b{field}: \d+", f"{field}: many", metadata.read_text())
+    assert count
+    metadata.write_text(changed)
+    try:
+        with Bag(path) as bag:
+            assert bag.duration_s >= 0
+    except BagError as error:
+        assert str(path) in str(error) and "\n" not in str(error)
 
 
 def test_a_closed_bag_says_so(bags: dict[str, Path]) -> None:

@@ -68,6 +68,7 @@ class Bag:
         self.topics: dict[str, TopicInfo] = {}
         self._reader: AnyReader | None = None
         self._ros2: Typestore | None = None
+        self._span_ns = (0, 0)
 
     def __enter__(self) -> Bag:
         from rosbags.highlevel import AnyReader
@@ -75,6 +76,8 @@ class Bag:
         try:
             reader = AnyReader([self.path], default_typestore=jazzy())
             reader.open()
+            # Nothing checks the kinds of the values in metadata.yaml: a text would fail here, not in the middle of the work.
+            self._span_ns = (int(reader.start_time), int(reader.end_time) - 1) if reader.message_count > 0 else (0, 0)
         except Exception as error:  # a damaged file makes its parser fail in every way there is
             raise BagError(f"{self.path} cannot be opened: {_reason(error)}") from error
         self._reader = reader
@@ -110,14 +113,14 @@ class Bag:
     @property
     def start_ns(self) -> int:
         """Time of the first message; 0 in an empty bag."""
-        reader = self._open()
-        return reader.start_time if reader.message_count else 0
+        self._open()
+        return self._span_ns[0]
 
     @property
     def end_ns(self) -> int:
         """Time of the last message; 0 in an empty bag."""
-        reader = self._open()
-        return reader.end_time - 1 if reader.message_count else 0
+        self._open()
+        return self._span_ns[1]
 
     @property
     def duration_s(self) -> float:
