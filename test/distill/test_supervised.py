@@ -50,19 +50,6 @@ def test_labels_follow_their_points() -> None:
         assert len(item) <= 900 and np.array_equal(labels, (item.features[:, 3] > 0.5).astype(np.uint8))
 
 
-def test_a_share_of_the_scans_is_turned_away_from_the_grid() -> None:
-    geometry = GeometryConfig(align_heading=True)
-    settings = (_Rooms(), geometry, IntensityConfig(per_scan=True), STILL, 900, 0)
-    turns = []
-    for number in range(40):
-        aligned, away = (LabelledSamples(*settings, turned)(number)[0].rotation for turned in (0.0, 0.5))
-        turn = away @ aligned.T
-        assert np.allclose(turn[2], [0, 0, 1]) and np.isclose(np.linalg.det(turn), 1)
-        turns.append(np.degrees(np.arctan2(turn[1, 0], turn[0, 0])))
-    share = np.mean(np.abs(turns) > 1e-6)
-    assert 0.25 < share < 0.75 and 20 < np.abs(turns).max() <= 45
-
-
 def test_no_strength_changes_only_yaw_and_mirror() -> None:
     points, intensity, labels = _Rooms()[0]
     turned, _, turned_labels = augment(points, intensity, labels, STILL, np.random.default_rng(0))

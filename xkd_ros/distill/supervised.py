@@ -54,7 +54,6 @@ class LabelledSamples:
         augmentation: AugmentConfig,
         max_points: int,
         seed: int,
-        turned: float = 0.0,
     ) -> None:
         """Configure.
 
@@ -65,10 +64,8 @@ class LabelledSamples:
             augmentation: Of the raw scan.
             max_points: Voxel points of a scan; larger ones are cropped or thinned.
             seed: Of order and augmentation.
-            turned: Share of the scans whose walls do not run along the grid, as if no heading had been found.
         """
         self._store, self._augmentation, self._max_points, self._seed = store, augmentation, max_points, seed
-        self._turned = turned
         self._preprocess = Preprocessor(geometry, intensity, threads=1)
         self.order = ShuffledPasses(len(store), seed)
 
@@ -77,9 +74,8 @@ class LabelledSamples:
         rng = np.random.default_rng((self._seed, number))
         points, intensity, labels = self._store[self.order(number)]
         points, kept_intensity, labels = augment(points, intensity, labels, self._augmentation, rng)
-        turn = rng.uniform(-np.pi / 4, np.pi / 4) if rng.random() < self._turned else 0.0
         limit = partial(limit_points, count=self._max_points, rng=rng)
-        item = self._preprocess(points, kept_intensity, undo=False, limit=limit, turn_rad=turn)
+        item = self._preprocess(points, kept_intensity, undo=False, limit=limit)
         return item, labels[item.kept]
 
 

@@ -54,7 +54,6 @@ class Preprocessor:
         sampled: bool = False,
         limit: Callable[[np.ndarray], np.ndarray] | None = None,
         stage_ms: dict[str, float] | None = None,
-        turn_rad: float = 0.0,
     ) -> NetInput:
         """Prepare one scan.
 
@@ -67,7 +66,6 @@ class Preprocessor:
             sampled: True: the points are one per voxel already, in the order of the voxels; for recipes that augment after sampling.
             limit: Given the (n, 3) sampled points, levelled, says which of them stay: for training on parts of scans, or to save time.
             stage_ms: Filled with the wall time of each stage.
-            turn_rad: Turns the walls away from the grid again where they are aligned with it: for training.
         Returns:
             Features of the N points that were kept, their cells and neighbours, and for each raw point the nearest
             kept one (-1 for no measurement, and for all points when none is inside the field of view).
@@ -78,7 +76,7 @@ class Preprocessor:
         valid, near = self._measurements(raw)
         levelled = _rotated(raw[near], rotation)
         if self.geometry.align_heading:
-            rotation = rotation_from_rpy(0.0, 0.0, estimate_heading(levelled) + turn_rad) @ rotation
+            rotation = rotation_from_rpy(0.0, 0.0, estimate_heading(levelled)) @ rotation
             levelled = _rotated(raw[near], rotation)
         clock.lap("level")
 
