@@ -25,9 +25,9 @@ from xkd_ros.pipeline.learn_config import DEFAULT_TEACHER
 from xkd_ros.pipeline.learn_progress import LearnProgress
 from xkd_ros.pipeline.model_page import write_model_page
 from xkd_ros.pipeline.run_folder import claim_folder
-from xkd_ros.pipeline.teacher_specs import find_teacher
 from xkd_ros.teacher.class_map import load_class_map
 from xkd_ros.teacher.config import TargetConfig, TeacherConfig
+from xkd_ros.teacher.model_folder import find_teacher
 from xkd_ros.teacher.teacher import load_teacher
 from xkd_ros.train.engine import make_fabric
 

@@ -23,7 +23,8 @@ from xkd_ros.pipeline.learned_model import write_learned_model
 from xkd_ros.pipeline.learning import SHOWN, Learning, Result, Sources
 from xkd_ros.pipeline.progress import console
 from xkd_ros.pipeline.run_folder import RunFolder, StageRecord, stage_key
-from xkd_ros.pipeline.teacher_specs import check_names, find_teacher
+from xkd_ros.pipeline.teacher_specs import check_names
+from xkd_ros.teacher.model_folder import find_teacher
 from xkd_ros.train.engine import make_fabric
 
 RUN_FILE = "learn.json"

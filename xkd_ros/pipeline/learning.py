@@ -41,12 +41,12 @@ from xkd_ros.nets.student import Student
 from xkd_ros.pipeline.learn_config import LearnConfig
 from xkd_ros.pipeline.progress import console
 from xkd_ros.pipeline.report import REPORT_NAME
-from xkd_ros.pipeline.teacher_specs import find_teacher
 from xkd_ros.pipeline.unit_stage import make_units, open_generated
 from xkd_ros.runtime.segmenter import Segmenter
 from xkd_ros.runtime.torch_backend import run_in_memory
 from xkd_ros.teacher.class_map import ClassMap, load_class_map
 from xkd_ros.teacher.live_targets import LiveTargets
+from xkd_ros.teacher.model_folder import find_teacher
 from xkd_ros.teacher.target_store import TargetStore
 from xkd_ros.teacher.target_writer import write_targets
 from xkd_ros.teacher.teacher import Teacher, load_teacher
