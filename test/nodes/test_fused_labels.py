@@ -225,10 +225,10 @@ def test_set_ups_that_cannot_fuse_are_refused_in_one_line(graph, labelling, plai
 def test_without_torch_the_command_that_installs_it_is_named(fused_model):
     code = (
         "import sys; sys.modules['torch'] = None\n"
-        "from types import SimpleNamespace\nfrom xkd_ros.nodes.fused_labels import FusedLabels\n"
+        "from pathlib import Path\nfrom xkd_ros.pipeline.fused_labels import FusedLabels\n"
         "from xkd_ros.core.errors import MissingPackageError\n"
-        "try: FusedLabels.load(SimpleNamespace())\nexcept MissingPackageError as error: print(error)\n"
+        "try: FusedLabels.load(Path('m'), 't')\nexcept MissingPackageError as error: print(error)\n"
         "import xkd_ros.nodes.labeller; assert sys.modules['torch'] is None\n"
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2]).stdout
-    assert said.startswith("fused:=true needs the package 'torch'") and "pip install 'xkd_ros[train]'" in said and said.count("\n") == 1
+    assert said.startswith("the fused head needs the package 'torch'") and "pip install 'xkd_ros[train]'" in said and said.count("\n") == 1

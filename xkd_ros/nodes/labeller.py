@@ -20,9 +20,9 @@ from xkd_ros.core.types import Scan, Segmentation
 from xkd_ros.msgs.cloud import decode_cloud
 from xkd_ros.msgs.labelled_cloud import LabelledCloudFormat
 from xkd_ros.nodes.debug_topics import STAGES
-from xkd_ros.nodes.fused_labels import FusedLabels, ViewsAt
 from xkd_ros.nodes.label_info import describe_labels
 from xkd_ros.nodes.segmenter_parameters import parse_class_remap
+from xkd_ros.pipeline.fused_labels import FusedLabels, ViewsAt
 from xkd_ros.points.intensity import OnlineIntensity, scale_problem
 from xkd_ros.points.levelling import Levelling
 from xkd_ros.points.levelling_filter import LevellingFilter
@@ -65,11 +65,11 @@ class Labeller:
         Raises:
             XkdError: no such model, no backend that works, or settings that do not fit it.
         """
-        fused = FusedLabels.load(values) if values.fused else None
-        if fused is not None:
-            segmenter = fused.fused.segmenter
-        else:
-            segmenter = Segmenter.load(find_model(values.model), values.backend, values.num_threads or None, values.outside)
+        model, threads = find_model(values.model), values.num_threads or None
+        fused = None
+        if values.fused:
+            fused = FusedLabels.load(model, values.fused_teacher, values.backend, threads, values.outside, 1e3 * values.fused_max_dt_s)
+        segmenter = fused.fused.segmenter if fused is not None else Segmenter.load(model, values.backend, threads, values.outside)
         labeller = cls(segmenter, values, fused)
         segmenter.segment(np.random.default_rng(0).uniform(-3, 3, (4000, 3)).astype(np.float32), None)
         return labeller

@@ -22,8 +22,8 @@ from xkd_ros.nodes.thinning import Thinning
 from xkd_ros.nodes.worker import KeepLatestWorker
 
 if TYPE_CHECKING:
-    from xkd_ros.nodes.fused_labels import ViewsAt
     from xkd_ros.nodes.labeller import Labeller, PoseAt
+    from xkd_ros.pipeline.fused_labels import ViewsAt
 
 _LOG_EVERY_S = 5.0
 

@@ -11,6 +11,7 @@ from xkd_ros.core.se3 import make_transform, rotation_from_rpy
 from xkd_ros.msgs.labelled_cloud import LABEL_TYPES, Profile
 from xkd_ros.nodes.parameters import ParameterSpec, ParameterTable
 from xkd_ros.nodes.qos import DURABILITIES, RELIABILITIES
+from xkd_ros.teacher.model_folder import DEFAULT_TEACHER
 
 BACKENDS = ("auto", "numba", "onnxruntime", "torch", "torch-bf16", "tensorrt")
 
@@ -154,7 +155,7 @@ SEGMENTER = ParameterTable(
             " labelled by the lidar alone. Needs torch and the image teacher.",
             fixed=True,
         ),
-        ParameterSpec("fused_teacher", "sim2d-indoor12", "Image teacher that the fused head was trained with: folder, hub id.", fixed=True),
+        ParameterSpec("fused_teacher", DEFAULT_TEACHER, "Image teacher that the fused head was trained with: folder, hub id.", fixed=True),
         ParameterSpec(
             "fused_max_dt_s",
             0.05,

@@ -21,13 +21,12 @@ from xkd_ros.distill.student_input import StudentConfig
 from xkd_ros.export.onnx_export import export_onnx
 from xkd_ros.nets.checkpoint import load_student, save_student
 from xkd_ros.nets.student import Student
-from xkd_ros.pipeline.learn_config import DEFAULT_TEACHER
 from xkd_ros.pipeline.learn_progress import LearnProgress
 from xkd_ros.pipeline.model_page import write_model_page
 from xkd_ros.pipeline.run_folder import claim_folder
 from xkd_ros.teacher.class_map import load_class_map
 from xkd_ros.teacher.config import TargetConfig, TeacherConfig
-from xkd_ros.teacher.model_folder import find_teacher
+from xkd_ros.teacher.model_folder import DEFAULT_TEACHER, find_teacher
 from xkd_ros.teacher.teacher import load_teacher
 from xkd_ros.train.engine import make_fabric
 

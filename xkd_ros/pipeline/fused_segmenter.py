@@ -23,6 +23,7 @@ from xkd_ros.nets.fused_checkpoint import load_fused
 from xkd_ros.nets.fusion import FusedHead
 from xkd_ros.nets.planes import make_planes
 from xkd_ros.nets.student import Student
+from xkd_ros.pipeline.fused_labels import FRESH_MS
 from xkd_ros.runtime.segmenter import Outside, Segmenter
 from xkd_ros.teacher.class_map import load_class_map
 from xkd_ros.teacher.config import TargetConfig
@@ -31,8 +32,6 @@ from xkd_ros.teacher.targets import SeenPoints, seen_points
 from xkd_ros.teacher.teacher import Teacher, load_teacher
 
 logger = logging.getLogger(__name__)
-FRESH_MS = 50.0
-"""A picture further in time from its scan shows where things were (METHODS 6)."""
 NO_PICTURE, NOT_FRESH, SHOWS_NOTHING = "no picture", "no picture near enough in time", "no picture shows a point of the scan"
 
 
@@ -106,6 +105,7 @@ class FusedSegmenter:
         view = DecodedView("none", camera, np.eye(4), 0, b"", np.zeros((480, 640, 3), np.uint8))
         points = np.random.default_rng(0).uniform((-2, -2, 1), (2, 2, 3), (4000, 3)).astype(np.float32)
         self._fused_logits(self.segmenter.prepare(points, None, np.eye(3)), points, (view,))
+        self.why = NO_PICTURE
 
     def segment(self, frame: Frame) -> Segmentation:
         """Label every point of a frame."""

@@ -13,6 +13,8 @@ from xkd_ros.core.errors import MissingPackageError, ModelError, require
 from xkd_ros.core.files import sha256
 from xkd_ros.core.share import share_folders
 
+DEFAULT_TEACHER = "sim2d-indoor12"
+"""Comes with the package."""
 _INSTALL = "pip install 'transformers>=5'"
 _LARGEST_JSON_BYTES = 64_000_000
 # Single file or, with .index.json, several; the first that is there is what transformers takes.

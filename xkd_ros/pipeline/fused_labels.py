@@ -1,22 +1,18 @@
-"""The fused head in the segmenter: asked where a picture is there, and counted, why not in the other scans.
-
-Knows pictures but no topics; `pictures` gives them, `labeller` asks.
-"""
+"""The fused head at work: asked where a picture is there, and counted, why not in the other scans; needs no torch until `load`."""
 
 from __future__ import annotations
 
 import threading
 from collections import Counter, deque
 from collections.abc import Callable
-from types import SimpleNamespace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from xkd_ros.core.errors import require
-from xkd_ros.core.share import find_model
 from xkd_ros.core.types import NetInput, Scan
-from xkd_ros.runtime.segmenter import Infer
+from xkd_ros.runtime.segmenter import Infer, Outside
 
 if TYPE_CHECKING:
     from xkd_ros.bags.frame import View
@@ -24,6 +20,8 @@ if TYPE_CHECKING:
 
 ViewsAt = Callable[[int, str], tuple[tuple["View", ...], str]]
 """(stamp of a scan in ns, its frame) → pictures, and why there is none."""
+FRESH_MS = 50.0
+"""A picture further in time from its scan shows where things were (METHODS 6)."""
 _WINDOW = 50
 _MOST_REASONS = 10
 
@@ -39,25 +37,31 @@ class FusedLabels:
         self._reasons: Counter[str] = Counter()
 
     @classmethod
-    def load(cls, values: SimpleNamespace) -> FusedLabels:
-        """Load the model that the parameters name, and its image teacher, and run both once.
+    def load(
+        cls,
+        model: Path,
+        teacher: str,
+        backend: str = "auto",
+        threads: int | None = None,
+        outside: Outside = "nearest",
+        fresh_ms: float = FRESH_MS,
+    ) -> FusedLabels:
+        """Load a model and its image teacher, and run both once.
 
+        Args:
+            model: Folder that the recipe xmodel wrote.
+            teacher: Folder, hub id, or the name of one that comes with the package.
+            backend, threads, outside: As for `Segmenter.load`.
+            fresh_ms: Largest time between scan and picture.
         Raises:
             MissingPackageError: torch is not installed, as on most robots.
             ModelError: the model has no fused head, or the teacher does not fit it.
         """
         for package in ("torch", "safetensors"):
-            require(package, "fused:=true", "pip install 'xkd_ros[train]'")
+            require(package, "the fused head", "pip install 'xkd_ros[train]'")
         from xkd_ros.pipeline.fused_segmenter import FusedSegmenter
 
-        fused = FusedSegmenter.load(
-            find_model(values.model),
-            values.fused_teacher,
-            values.backend,
-            threads=values.num_threads or None,
-            outside=values.outside,
-            fresh_ms=1e3 * values.fused_max_dt_s,
-        )
+        fused = FusedSegmenter.load(model, teacher, backend, threads=threads, outside=outside, fresh_ms=fresh_ms)
         fused.warm_up()
         return cls(fused)
 
