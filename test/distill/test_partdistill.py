@@ -23,11 +23,12 @@ from xkd_ros.distill.methods import train_student
 from xkd_ros.distill.partdistill.adaptation import AdaptConfig, adapt_student, mean_agreement
 from xkd_ros.distill.partdistill.config import PartDistillConfig, RescoringConfig
 from xkd_ros.distill.partdistill.judge import agreement, weigh
-from xkd_ros.distill.partdistill.unit_report import load_unit_report, load_unit_scores
+from xkd_ros.distill.partdistill.unit_report import load_unit_scores
 from xkd_ros.distill.partdistill.unit_samples import UnitSamples, collate_units, count_units
 from xkd_ros.distill.partdistill.units import FrameUnits, Origin, Unit
 from xkd_ros.distill.student_input import InputConfig, StudentInput
 from xkd_ros.metrics.separation import roc_auc
+from xkd_ros.metrics.unit_quality import load_unit_report
 from xkd_ros.nets.batch import collate
 from xkd_ros.nets.student import Student
 from xkd_ros.points.preprocessor import Preprocessor

@@ -12,8 +12,9 @@ import pytest
 from xkd_ros.bags.frame_store import FrameStore
 from xkd_ros.core.card import load_card
 from xkd_ros.core.errors import ConfigError, ModelError
-from xkd_ros.distill.partdistill.unit_report import load_unit_report, load_unit_scores
+from xkd_ros.distill.partdistill.unit_report import load_unit_scores
 from xkd_ros.distill.partdistill.unit_store import UnitStore
+from xkd_ros.metrics.unit_quality import load_unit_report
 from xkd_ros.nets.checkpoint import load_student
 from xkd_ros.nets.fused_checkpoint import load_fused
 from xkd_ros.nets.image_checkpoint import ImageTeacherCard, save_image_teacher

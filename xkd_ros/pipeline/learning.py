@@ -27,8 +27,6 @@ from xkd_ros.distill.labelled_frames import Labels
 from xkd_ros.distill.lesson import Lesson
 from xkd_ros.distill.methods import FINETUNE, train_student
 from xkd_ros.distill.partdistill.config import PartDistillConfig
-from xkd_ros.distill.partdistill.unit_report import REPORT_NAME as UNIT_REPORT_NAME
-from xkd_ros.distill.partdistill.unit_report import load_unit_report
 from xkd_ros.distill.probe import run_probe
 from xkd_ros.distill.pseudo_labels import write_pseudo_labels
 from xkd_ros.evaluate.evaluation import EVALUATION_NAME
@@ -36,6 +34,8 @@ from xkd_ros.evaluate.frame_evaluation import evaluate_frames
 from xkd_ros.evaluate.report import write_report
 from xkd_ros.evaluate.scan_logits import calibrate, logits_of
 from xkd_ros.evaluate.scan_sample import write_evaluation
+from xkd_ros.metrics.unit_quality import REPORT_NAME as UNIT_REPORT_NAME
+from xkd_ros.metrics.unit_quality import load_unit_report
 from xkd_ros.nets.checkpoint import load_student, save_student
 from xkd_ros.nets.student import Student
 from xkd_ros.pipeline.learn_config import LearnConfig
