@@ -196,6 +196,30 @@ def test_labels_and_simulated_scans_are_learnt_from(tmp_path) -> None:
     assert accuracy(train(tmp_path / "generated", blind, **wide)) > 0.8
 
 
+def test_hand_labelled_scans_come_often_and_count_for_what_they_say(tmp_path) -> None:
+    """One labelled frame of eight, whose units are wrong like all others."""
+    student_input, count = StudentInput(InputConfig(max_points=64), STUDENT, RIGS), count_units(UNITS, TRAIN, 3)
+    samples = UnitSamples(FRAMES, UNITS, count, student_input, 0, TrueLabels(), TRAIN[2:3], labelled_share=0.5)
+    drawn = [samples(number) for number in range(200)]
+    labelled = [(item.labels != 255).any() for item in drawn]
+    own = [item.number[0] == count.span(int(TRAIN[2])).start for item in drawn]
+    assert labelled == own and 0.4 < np.mean(labelled) < 0.6
+    assert samples.ordinary_share == pytest.approx(1 - (0.5 - 1 / 8) / (1 - 1 / 8))
+    alone = UnitSamples(FRAMES, UNITS, count, student_input, 0, TrueLabels(), TRAIN, labelled_share=0.5)
+    plain = UnitSamples(FRAMES, UNITS, count, student_input, 0)
+    for items in (alone, plain):  # nothing is preferred where all frames have labels, or none
+        assert items.ordinary_share == 1 and [items(n).number[0] for n in range(8)] == [plain(n).number[0] for n in range(8)]
+
+    class Wrong:
+        def __getitem__(self, number: int) -> FrameUnits:
+            units = UNITS[number]
+            return replace(units, label=np.zeros_like(units.label), confidence=np.full_like(units.confidence, 1e-3))
+
+    few = lesson(units=Wrong(), labelled=TRAIN[2:3])
+    assert accuracy(train(tmp_path / "few", few, backward=None)) > 0.8
+    assert accuracy(train(tmp_path / "unasked", lesson(units=Wrong()), backward=None)) < 0.6
+
+
 def test_generated_scans_keep_their_share() -> None:
     student_input = StudentInput(InputConfig(max_points=64), STUDENT, RIGS)
     generated = LabelledFrames(FRAMES, TrueLabels(), TRAIN, student_input, 0)

@@ -265,8 +265,10 @@ class _Job:
             settings["class_map"] = self._learning.class_map.hash
         if stage.name == "targets":
             settings["teachers"] = [_sizes(Path(find_teacher(spec))) for spec in self._config.teachers]
-        if stage.name == "finetune" and isinstance(self._config.finetune, PartDistillConfig) and self._config.finetune.box_teacher:
-            settings["box_teacher"] = _sizes(Path(self._config.finetune.box_teacher))
+        if stage.name == "finetune" and isinstance(self._config.finetune, PartDistillConfig):
+            for name in ("box_teacher", "generated"):
+                if path := getattr(self._config.finetune, name):
+                    settings[name] = _sizes(Path(path))
         if stage.name == "export":
             settings["out"] = str(self._out)
         return stage_key(stage.name, settings, inputs)

@@ -240,18 +240,21 @@ class Learning:
         frames, names = self.open_frames(), self.class_map.label_set
         groups = INDOOR12_TO_STRUCT4[: len(INDOOR12)] if names.hash == INDOOR12.hash else None
         labels: Labels = self.open_labels(frames)
+        labelled = None
         if self.config.labels != "pseudo":
-            labels = GivenLabels(frames, names, labels if self.config.labels == "both" else None)
+            labels = given = GivenLabels(frames, names, labels if self.config.labels == "both" else None)
+            labelled = given.numbers("train") if self.config.labels == "given" else None
         targets = self.open_targets(frames) if images else None
         looks = "" if targets is None else targets.manifest.looks
-        return Lesson(frames, labels, len(names), load_backbone(self.work / "distill"), targets, groups, looks)
+        return Lesson(frames, labels, len(names), load_backbone(self.work / "distill"), targets, groups, looks, labelled=labelled)
 
     def _with_units(self, lesson: Lesson, config: PartDistillConfig, folder: Path, progress: Progress) -> Lesson:
         """Add the units of the training frames, and simulated frames where they are asked for."""
         frames, seen, device = self.open_frames(), self.config.targets, str(self.fabric.device)
         first = self.fabric.is_global_zero
         units = make_units(config, frames, self._load_teachers, self.class_map, seen, folder, device, first, progress)
-        return replace(lesson, units=units, generated=open_generated(config, self.class_map))
+        generated = open_generated(config.generated, self.class_map, folder.with_name("generated"), first, progress)
+        return replace(lesson, units=units, generated=generated)
 
     def _intensity(self, frames: FrameStore, rig: str) -> IntensityConfig:
         return self.config.student.statistics(rig, frames.manifest.intensity)
