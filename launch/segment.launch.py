@@ -32,10 +32,11 @@ ARGUMENTS = [
     ("temporal_fusion", "", "true joins scans along the odometry; empty: as in params_file"),
     ("odometry", "odometry", "topic of nav_msgs/Odometry for temporal_fusion"),
     ("base_from_lidar", "", "where the lidar sits on the odometry's moving frame: x, y, z, roll, pitch, yaw; empty: as in params_file"),
+    ("fused", "", "true lets pictures have their say, by the fused head of a model of recipe xmodel; empty: as in params_file"),
     ("autostart", "true", "configure and activate at once; false for a lifecycle manager"),
     ("use_sim_time", "false", "take the time from /clock"),
     ("synchronizer", "false", "true also pairs the lidar with the cameras of the rig"),
-    ("rig", "", "rig YAML for the synchronizer"),
+    ("rig", "", "rig YAML for the synchronizer, and for fused"),
     ("image", "/camera/image_raw", "topic of the camera when there is no rig file"),
     ("synchronizer_params_file", str(CONFIG / "synchronizer.yaml"), "parameter file of the synchronizer"),
     ("record", "", "bag folder that the synchronizer writes the pairs to; empty: none"),
@@ -74,6 +75,9 @@ def _segmenter(given: dict[str, str]) -> Node:
         parameters["temporal_fusion"] = _true(given["temporal_fusion"])
     if given["num_threads"]:
         parameters["num_threads"] = int(given["num_threads"])
+    if given["fused"]:
+        parameters["fused"] = _true(given["fused"])
+        parameters |= {"rig": given["rig"]} if given["rig"] else {"images": given["image"]}
     parameters |= {name: float(given[name]) for name in ("roll_deg", "pitch_deg") if given[name]}
     return Node(
         package="xkd_ros",

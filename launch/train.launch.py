@@ -28,6 +28,8 @@ ARGUMENTS = [
     ("work", "", "folder of the run, where an interrupted one goes on; empty: as in params_file"),
     ("config", "", "YAML of `xkd learn`; empty: as in params_file"),
     ("set", "", "changes to the config as key=value, comma-separated, such as distill.epochs=5; empty: as in params_file"),
+    ("adapt_model", "", "model that the service ~/adapt begins with; empty: as in params_file"),
+    ("adapt_out", "", "folder of the adapted model; empty: as in params_file"),
     ("autostart", "true", "train at once, or when collecting has ended; false: when ~/start is called"),
     ("collect", "false", "true first records the pairs of the topics below into a bag under work/collected"),
     ("points", "", "lidar topic to collect; empty: that of the rig"),
@@ -41,7 +43,7 @@ ARGUMENTS = [
     ("log_level", "info", "debug | info | warn | error"),
 ]
 # Parameters of the trainer under the same name.
-TEXTS = ("bags", "rig", "recipe", "teacher", "model_out", "work", "config", "set", "points")
+TEXTS = ("bags", "rig", "recipe", "teacher", "model_out", "work", "config", "set", "adapt_model", "adapt_out", "points")
 
 
 def generate_launch_description() -> LaunchDescription:

@@ -23,11 +23,12 @@ from xkd_ros.distill.methods import train_student
 from xkd_ros.distill.partdistill.adaptation import AdaptConfig, adapt_student, mean_agreement
 from xkd_ros.distill.partdistill.config import PartDistillConfig, RescoringConfig
 from xkd_ros.distill.partdistill.judge import agreement, weigh
-from xkd_ros.distill.partdistill.unit_report import load_unit_report, load_unit_scores
+from xkd_ros.distill.partdistill.unit_report import load_unit_scores
 from xkd_ros.distill.partdistill.unit_samples import UnitSamples, collate_units, count_units
 from xkd_ros.distill.partdistill.units import FrameUnits, Origin, Unit
 from xkd_ros.distill.student_input import InputConfig, StudentInput
 from xkd_ros.metrics.separation import roc_auc
+from xkd_ros.metrics.unit_quality import load_unit_report
 from xkd_ros.nets.batch import collate
 from xkd_ros.nets.student import Student
 from xkd_ros.points.preprocessor import Preprocessor
@@ -193,6 +194,30 @@ def test_labels_and_simulated_scans_are_learnt_from(tmp_path) -> None:
     assert accuracy(train(tmp_path / "nothing", blind, **wide, generated_share=0.0)) < 0.6
     assert accuracy(train(tmp_path / "few", blind, **wide, generated_share=0.0, label_share=0.5)) > 0.8
     assert accuracy(train(tmp_path / "generated", blind, **wide)) > 0.8
+
+
+def test_hand_labelled_scans_come_often_and_count_for_what_they_say(tmp_path) -> None:
+    """One labelled frame of eight, whose units are wrong like all others."""
+    student_input, count = StudentInput(InputConfig(max_points=64), STUDENT, RIGS), count_units(UNITS, TRAIN, 3)
+    samples = UnitSamples(FRAMES, UNITS, count, student_input, 0, TrueLabels(), TRAIN[2:3], labelled_share=0.5)
+    drawn = [samples(number) for number in range(200)]
+    labelled = [(item.labels != 255).any() for item in drawn]
+    own = [item.number[0] == count.span(int(TRAIN[2])).start for item in drawn]
+    assert labelled == own and 0.4 < np.mean(labelled) < 0.6
+    assert samples.ordinary_share == pytest.approx(1 - (0.5 - 1 / 8) / (1 - 1 / 8))
+    alone = UnitSamples(FRAMES, UNITS, count, student_input, 0, TrueLabels(), TRAIN, labelled_share=0.5)
+    plain = UnitSamples(FRAMES, UNITS, count, student_input, 0)
+    for items in (alone, plain):  # nothing is preferred where all frames have labels, or none
+        assert items.ordinary_share == 1 and [items(n).number[0] for n in range(8)] == [plain(n).number[0] for n in range(8)]
+
+    class Wrong:
+        def __getitem__(self, number: int) -> FrameUnits:
+            units = UNITS[number]
+            return replace(units, label=np.zeros_like(units.label), confidence=np.full_like(units.confidence, 1e-3))
+
+    few = lesson(units=Wrong(), labelled=TRAIN[2:3])
+    assert accuracy(train(tmp_path / "few", few, backward=None)) > 0.8
+    assert accuracy(train(tmp_path / "unasked", lesson(units=Wrong()), backward=None)) < 0.6
 
 
 def test_generated_scans_keep_their_share() -> None:

@@ -107,6 +107,40 @@ def test_every_part_is_there_and_nothing_comes_from_outside(run: Path, tmp_path:
     assert content.count("://") == content.count("://evil.example")
 
 
+def unit_report(**changes: object) -> str:
+    row = {"label": 0, "units": 4, "points": 900, "score": 0.5, "dropped": 1}
+    others = {"box": [{**row, "label": 10, "score": 0.25, **changes}], HOSTILE: [{**row, "units": 3, "dropped": 0}]}
+    return json.dumps({"origins": {"pixels": [row, {**row, "label": 4, "score": 1.0, "dropped": 0}], **others}})
+
+
+def test_what_the_student_thinks_of_units_is_a_table_and_a_picture(tmp_path: Path) -> None:
+    card = ModelCard(name="student", network=NetworkConfig(depth=2, width=16))
+    save_card(card, tmp_path / "run" / "finetune")
+    path, page = tmp_path / "run" / "finetune" / "unit_report.json", tmp_path / "report.html"
+    plain = write_report(tmp_path / "run", page)
+    assert "Label quality" not in check(page).text and not any("unit" in line for line in plain)
+    path.write_text(unit_report())
+    assert write_report(tmp_path / "run", page) == plain
+    drawn = check(page)
+    assert "Label quality of the units" in drawn.text and "units from pixels" in drawn.text and len(drawn.sources) == 1
+    rows = re.findall(r"<tr>(.*?)</tr>", page.read_text(encoding="utf-8"))
+    cells = [re.findall(r"<td[^>]*>(?:<i[^>]*></i>)?(.*?)</td>", row) for row in rows]
+    wanted = [["wall", "4", "900", "50.0", "25.0"], ["window", "4", "900", "100.0", "0.0"], ["person", "4", "900", "25.0", "25.0"]]
+    assert all(row in cells for row in wanted)
+    for changes, words in (
+        ({"label": 12}, "speaks of class 12 of 12"),
+        ({"label": -1}, "label"),
+        ({"dropped": 5}, "5 of 4 units dropped"),
+        ({"score": 1.5}, "score"),
+        ({"unknown": 1}, "unknown"),
+    ):
+        path.write_text(unit_report(**changes))
+        (line,) = set(write_report(tmp_path / "run", page)) - set(plain)
+        assert line.startswith("Left out: ") and words in line and "Label quality" not in check(page).text
+    path.write_text('{"origins": {}}')
+    assert write_report(tmp_path / "run", page) == plain
+
+
 def test_a_clean_run_holds_no_address_at_all(tmp_path: Path) -> None:
     frames = MemoryFrames([make_frame(0)])
     write_evaluation(tmp_path / "run" / "evaluation", evaluate_frames(ask, frames, [0], None, INDOOR12), ask, frames, None)

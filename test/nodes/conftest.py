@@ -231,6 +231,21 @@ def labelling(graph: Graph) -> Labelling:
     return Labelling(graph)
 
 
+@pytest.fixture
+def trainer(graph: Graph, tmp_path: Path) -> Any:
+    """A trainer that is not started yet."""
+    from .trainers import Trainer
+
+    return Trainer(graph, tmp_path)
+
+
+@pytest.fixture
+def bag(tmp_path: Path) -> str:
+    """The path of a recording, for a program that does not open it."""
+    (tmp_path / "bag").mkdir()
+    return str(tmp_path / "bag")
+
+
 @pytest.fixture(scope="session")
 def make_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Make a model folder with a random student: real network, real weights file, real card."""

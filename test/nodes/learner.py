@@ -1,7 +1,8 @@
-"""A small real program in the place of `xkd learn`: counts to a number, remembers how far it came, and can misbehave when told so.
+"""A small real program in the place of `xkd`: counts to a number, remembers how far it came, and can misbehave when told so.
 
-learner.py BAG ... -o MODEL --work FOLDER --progress FILE [--set key=value ...]
-Keys: total, fail=TEXT (as a progress line), shout=TEXT (on stderr), deaf=1 (no SIGTERM), child=FILE (gets the pid of a child).
+learner.py learn|adapt BAG ... -o MODEL --work FOLDER --progress FILE [--set key=value ...]
+Keys: total, outcome=TEXT (of the last line), fail=TEXT (as a progress line), shout=TEXT (on stderr), deaf=1 (no SIGTERM),
+child=FILE (gets the pid of a child).
 """
 
 import itertools
@@ -15,6 +16,7 @@ from pathlib import Path
 arguments = sys.argv[1:]
 options = dict(itertools.pairwise(arguments))
 given = {key: value for key, _, value in (b.partition("=") for a, b in itertools.pairwise(arguments) if a == "--set")}
+Path(options["--work"]).mkdir(parents=True, exist_ok=True)
 count, total = Path(options["--work"], "count"), int(given.get("total", 1000))
 if "deaf" in given:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -40,4 +42,4 @@ for done in range(int(count.read_text()) if count.exists() else 0, total + 1):
         sys.exit(1)
     if "shout" in given:
         sys.exit(f"Traceback:\nerror: {given['shout']}")
-say(stage="done")
+say(stage="done", **({"outcome": given["outcome"]} if "outcome" in given else {}))

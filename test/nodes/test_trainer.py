@@ -8,85 +8,21 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from diagnostic_msgs.msg import DiagnosticStatus
 from sensor_msgs.msg import CompressedImage, PointCloud2
 from std_msgs.msg import String
-from std_srvs.srv import Trigger
 
 from xkd_ros.bags.reader import Bag
 from xkd_ros.core.errors import ConfigError
 from xkd_ros.nodes.trainer import TrainerNode
 from xkd_ros.nodes.trainer_parameters import split_changes
 
+from .conftest import LATCHED
+from .trainers import LEARNER, alive, command_line, send_pairs
+
 pytestmark = pytest.mark.dds
-
-LEARNER = (sys.executable, "-S", str(Path(__file__).with_name("learner.py")))
-SECOND = 10**9
-
-
-class Trainer:
-    """A trainer in a graph, heard by the probe."""
-
-    def __init__(self, graph, folder):
-        self.graph, self.folder = graph, folder
-        self.progress, self.reports = [], []
-
-    def start(self, arguments=(), **parameters):
-        defaults = {"work": str(self.folder / "work"), "model_out": str(self.folder / "model")}
-        self.node = self.graph.make(lambda **rest: TrainerNode(LEARNER, **rest), arguments, **{**defaults, **parameters})
-        self.progress = self.graph.listen(String, "/trainer/progress", self.graph.latched)
-        self.reports = self.graph.listen(DiagnosticArray, "/diagnostics")
-        return self.node
-
-    def call(self, name):
-        answer = self.graph.call(Trigger, f"/trainer/{name}", Trigger.Request())
-        return answer.success, answer.message
-
-    def said(self):
-        return json.loads(self.progress[-1].data) if self.progress else {}
-
-    def wait(self, state, **values):
-        def reached():
-            said = self.said()
-            return said.get("state") == state and all(said.get(name, -1) >= value for name, value in values.items())
-
-        self.graph.spin_until(reached, f"{state} {values}, now {self.said()}")
-        return self.said()
-
-    def level(self):
-        """Level and sentence of the next report."""
-        self.reports.clear()
-        own = lambda: [s for m in self.reports for s in m.status if s.name.endswith("trainer: training")]  # noqa: E731
-        self.graph.spin_until(lambda: bool(own()), "a report")
-        return own()[-1].level, own()[-1].message
-
-
-@pytest.fixture
-def trainer(graph, tmp_path):
-    from rclpy.qos import DurabilityPolicy, QoSProfile
-
-    graph.latched = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-    return Trainer(graph, tmp_path)
-
-
-@pytest.fixture
-def bag(tmp_path):
-    (tmp_path / "bag").mkdir()
-    return str(tmp_path / "bag")
-
-
-def command_line(trainer):
-    return (trainer.folder / "work" / "learn.log").read_text().splitlines()[0]
-
-
-def alive(pid):
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 def test_trains_at_once_and_tells(trainer, bag):
@@ -98,8 +34,8 @@ def test_trains_at_once_and_tells(trainer, bag):
     work = trainer.folder / "work"
     options = f"-o {trainer.folder / 'model'} --work {work} --progress {work / 'progress.jsonl'}"
     options += " --recipe scalr --teacher facebook/dinov2-small --set total=30 --set a=[1, 2]"
-    assert command_line(trainer).endswith(f"learner.py {bag} {bag} {options}")
-    late = trainer.graph.listen(String, "/trainer/progress", trainer.graph.latched)
+    assert command_line(trainer).endswith(f"learner.py learn {bag} {bag} {options}")
+    late = trainer.graph.listen(String, "/trainer/progress", LATCHED)
     trainer.graph.spin_until(lambda: bool(late), "the latched message")
     assert json.loads(late[0].data)["state"] == "done"
 
@@ -150,7 +86,7 @@ def test_reason_of_a_failure_and_silence(trainer, bag):
     trainer.start(bags=bag, set="fail=no overlap in time", autostart=False, stale_s=1.0)
     trainer.call("start")
     assert trainer.wait("failed")["message"].startswith("training failed: no overlap in time")
-    trainer.node._learn = (sys.executable, "-S", "-c", "import time; time.sleep(60)")
+    trainer.node._program = (sys.executable, "-S", "-c", "import time; time.sleep(60)")
     assert trainer.call("start")[0]
     trainer.graph.spin_until(lambda: "has not said anything" in trainer.level()[1], "the warning")
     assert trainer.level()[0] == DiagnosticStatus.WARN
@@ -169,15 +105,6 @@ def test_wrong_set_ups_are_refused(graph, bag, tmp_path):
     assert not (tmp_path / "work" / "collected").exists() or not any((tmp_path / "work" / "collected").iterdir())
 
 
-def send_pairs(graph, points, camera, first, count):
-    for number in range(first, first + count):
-        for publisher, kind in ((points, PointCloud2), (camera, CompressedImage)):
-            message = kind()
-            message.header.stamp.sec = number
-            publisher.publish(message)
-        graph.spin_for(0.02)
-
-
 def test_collects_until_the_stream_is_silent_then_trains(trainer, bag):
     graph = trainer.graph
     topics = {"images": "/cam/compressed", "points": "cloud", "input_reliability": "reliable"}
@@ -192,7 +119,7 @@ def test_collects_until_the_stream_is_silent_then_trains(trainer, bag):
     collected = trainer.folder / "work" / "collected" / "pairs_001"
     with Bag(collected) as recorded:
         assert {name: info.count for name, info in recorded.topics.items()} == {"/lidar/points": 6, "/cam/compressed": 6}
-    assert f"learner.py {bag} {collected} -o" in command_line(trainer)
+    assert f"learner.py learn {bag} {collected} -o" in command_line(trainer)
     assert "trainer_synchronizer" not in graph.probe.get_node_names()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -39,10 +41,12 @@ def lines(tmp_path_factory):
 
 
 def test_the_adapted_model_is_kept_where_it_agrees_better(tiny_model, there, lines, tmp_path, capsys):
-    result = adapt_model(tiny_model, [there], tmp_path / "site", tmp_path / "work", changes=lines)
+    result = adapt_model(tiny_model, [there], tmp_path / "site", tmp_path / "work", changes=lines, progress_file=tmp_path / "progress")
     assert result.kept and result.after > result.before and result.frames == 6
     said = " ".join(capsys.readouterr().out.split())
     assert f"agreement with held-out image labels {100 * result.before:.1f} % before, {100 * result.after:.1f} % after" in said
+    last = json.loads((tmp_path / "progress").read_text().splitlines()[-1])
+    assert last == {"stage": "done", "outcome": f"{result.line}; the adapted model is in {tmp_path / 'site'}"}
     card, before = load_card(tmp_path / "site"), load_card(tiny_model)
     assert card.name == "site" and card.recipe["model_hash"] == before.hash and card.recipe["agreement_after"] == result.after
     assert {"student.ort.onnx", "student.trt.onnx"} <= set(card.files) and "there" in card.sources
@@ -73,4 +77,6 @@ def test_other_classes_are_refused(tiny_model, there, lines, tmp_path):
         adapt_model(tiny_model, [there], tmp_path / "x", tmp_path / "y", changes=["classes=struct4_seed"])
     with pytest.raises(ConfigError, match="adapt"):
         adapt_model(tiny_model, [there], tmp_path / "x", tmp_path / "y", changes=["adapt.held_out=1"])
+    with pytest.raises(ConfigError, match="is the model that is adapted"):
+        adapt_model(tiny_model, [there], tiny_model.parent / "." / tiny_model.name, tmp_path / "y", changes=lines)
     assert not (tmp_path / "y").exists()

@@ -64,6 +64,17 @@ class View:
 
 
 @dataclass(frozen=True, eq=False)
+class DecodedView(View):
+    """A view whose picture is in memory already: `image` (H, W, 3) uint8."""
+
+    image: np.ndarray
+
+    def rgb(self) -> np.ndarray:
+        """Return the picture."""
+        return self.image
+
+
+@dataclass(frozen=True, eq=False)
 class Frame:
     """A scan with its pictures.
 

@@ -29,6 +29,11 @@ class Place:
     stamp_ns: int
     size: int
 
+    @classmethod
+    def of(cls, record: Record) -> Place:
+        """Find the place of a message."""
+        return cls(record.topic, record.stamp_ns, header_stamp_ns(record) or record.stamp_ns, len(record.raw))
+
 
 @dataclass(frozen=True)
 class PlannedFrame:
@@ -97,7 +102,7 @@ def plan_frames(recording: Recording, points_topic: str, image_topics: Sequence[
     pairs, notes = [], []
     try:
         for record in recording.records([points_topic, *image_topics]):
-            place = Place(record.topic, record.stamp_ns, header_stamp_ns(record) or record.stamp_ns, len(record.raw))
+            place = Place.of(record)
             first, last = spans.get(place.topic, (place.stamp_ns, place.stamp_ns))
             spans[place.topic] = min(first, place.stamp_ns), max(last, place.stamp_ns)
             if place.topic == points_topic:

@@ -15,10 +15,9 @@ import numpy as np
 
 from xkd_ros.bags.folder import Recording
 from xkd_ros.bags.frame_config import FrameConfig
-from xkd_ros.bags.frame_plan import FramePlan, Place, PlannedFrame, header_stamp_ns
+from xkd_ros.bags.frame_plan import FramePlan, Place, PlannedFrame
 from xkd_ros.bags.frame_shard import FARTHEST_M, Draft, Picture, to_millimetres
 from xkd_ros.bags.pictures import encode_picture
-from xkd_ros.bags.reader import Record
 from xkd_ros.bags.truth import Truth
 from xkd_ros.core.errors import BagError, XkdError
 from xkd_ros.core.rig import RigConfig
@@ -97,7 +96,7 @@ class FrameSource:
             XkdError: it is damaged or gone.
         """
         for record in recording.records([place.topic], place.recorded_ns, place.recorded_ns + 1):
-            if _place_of(record) == place:
+            if Place.of(record) == place:
                 return replace(decode_cloud(record.message()), stamp_ns=place.stamp_ns)
         raise BagError(f"scan at {place.stamp_ns} ns is no longer in {self.path}")
 
@@ -113,7 +112,7 @@ class FrameSource:
         try:
             first, last = min(place.recorded_ns for place in wanted), max(place.recorded_ns for place in wanted)
             for record in recording.records(list(dict.fromkeys(place.topic for place in wanted)), first, last + 1):
-                place = _place_of(record)
+                place = Place.of(record)
                 if place not in wanted or place in scans or place in pictures:
                     continue
                 camera = wanted[place]
@@ -192,6 +191,13 @@ class FrameSource:
         config = self.rig.cameras[camera]
         return encode_picture(message, config.width, config.height, self.config.jpeg_quality)
 
+    def cam_from_scan(self, camera: int, scan_ns: int, picture_ns: int) -> np.ndarray:
+        """Return (4, 4): points of a scan, at its stamp, to a camera, by its index, at the time of a picture; as far as poses tell."""
+        cam_from_lidar = self.rig.cameras[camera].transform()
+        if self.track is not None and self.track.covers(min(scan_ns, picture_ns), max(scan_ns, picture_ns)):
+            return cam_from_lidar @ self.track.moved(scan_ns, picture_ns)
+        return cam_from_lidar
+
     def _join(self, frame: PlannedFrame, draft: Draft | None, pictures: dict[Place, bytes], chunk: Chunk) -> Draft | None:
         if draft is None:
             return None
@@ -199,11 +205,7 @@ class FrameSource:
         for camera, place in frame.pictures:
             if place not in pictures:
                 continue
-            cam_from_lidar = self.rig.cameras[camera].transform()
-            if self.track is not None and draft.world_from_lidar is not None:
-                moments = sorted((frame.stamp_ns, place.stamp_ns))
-                if self.track.covers(*moments):
-                    cam_from_lidar = cam_from_lidar @ self.track.moved(frame.stamp_ns, place.stamp_ns)
+            cam_from_lidar = self.cam_from_scan(camera, frame.stamp_ns, place.stamp_ns)
             views.append(Picture(camera, cam_from_lidar, place.stamp_ns - frame.stamp_ns, pictures[place]))
         if not views and not self.config.keep_unpaired:
             chunk.skipped["no readable picture"] += 1
@@ -230,7 +232,3 @@ class FrameSource:
 
 class _TruthError(XkdError):
     """Labels that do not fit stop the write; scans that cannot be read do not."""
-
-
-def _place_of(record: Record) -> Place:
-    return Place(record.topic, record.stamp_ns, header_stamp_ns(record) or record.stamp_ns, len(record.raw))

@@ -135,6 +135,7 @@ def adapt(
     rig: Rigs = None,
     teacher: LabelTeacher = None,
     changes: Set = None,
+    progress: Progress = None,
     threads: Threads = None,
 ) -> None:
     """Adapt a model to a new place from its first minutes there, with its camera; no label is needed.
@@ -146,7 +147,7 @@ def adapt(
 
     _limit(threads)
     lines = [*([f"teacher={teacher}"] if teacher else []), *(changes or ())]
-    adapt_model(find_model(model), bags, out, work or Path("runs") / out.name, rig or (), lines)
+    adapt_model(find_model(model), bags, out, work or Path("runs") / out.name, rig or (), lines, progress)
 
 
 @app.command()

@@ -86,11 +86,16 @@ def label(
     topic: PointsTopic = None,
     backend: Annotated[str, typer.Option(help="auto, torch, onnxruntime or tensorrt.")] = "auto",
     threads: Threads = None,
+    fused: Annotated[bool, typer.Option("--fused", help="Look at the pictures too, by the fused head of a model of recipe xmodel")] = False,
+    teacher: Annotated[str | None, typer.Option(help="Image teacher of --fused: the one that the model was trained with.")] = None,
+    rig: RigPath = None,
 ) -> None:
     """Label a recording offline: every original topic is copied and the labelled cloud is written beside it."""
-    from xkd_ros.pipeline.labelling import label_bag
+    from xkd_ros.pipeline.labelling import FusedPictures, label_bag
+    from xkd_ros.teacher.model_folder import DEFAULT_TEACHER
 
-    label_bag(bag, out, find_model(model), pictures=pictures, topic=topic, backend=backend, threads=threads)
+    seen = FusedPictures(teacher or DEFAULT_TEACHER, rig) if fused else None
+    label_bag(bag, out, find_model(model), pictures=pictures, topic=topic, backend=backend, threads=threads, fused=seen)
 
 
 @app.command()

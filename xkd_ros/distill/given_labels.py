@@ -31,12 +31,29 @@ class GivenLabels:
         self._frames, self._rest = frames, rest
         self._maps = {name: truth_map(names, label_set) for name, names in sources.items()}
 
+    def numbers(self, split: str) -> np.ndarray:
+        """Return the frames of a split with at least one given label of the classes to learn, ascending.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        found = [number for number in self._frames.numbers(split).tolist() if (self._given(number) != UNKNOWN).any()]
+        if not found:
+            raise ConfigError(
+                f"{self._frames.folder}: labels were given, but for not one frame of split '{split}'; label other scans, or change "
+                "frames.split and frames.shares"
+            )
+        return np.array(found, np.int64)
+
+    def _given(self, number: int) -> np.ndarray:
+        frame = self._frames.scan(number)
+        if frame.truth is None or frame.source not in self._maps:
+            return np.full(len(frame.points_m), UNKNOWN, np.uint8)
+        return self._maps[frame.source][frame.truth]
+
     def __getitem__(self, number: int) -> tuple[np.ndarray, np.ndarray]:
         """Return labels (N,) uint8, 255 unknown, and confidence (N,) float32."""
-        frame = self._frames.scan(number)
-        labels = np.full(len(frame.points_m), UNKNOWN, np.uint8)
-        if frame.truth is not None and frame.source in self._maps:
-            labels = self._maps[frame.source][frame.truth]
+        labels = self._given(number)
         known = labels != UNKNOWN
         if self._rest is None:
             return labels, known.astype(np.float32)

@@ -37,7 +37,7 @@ def learn_labels(
     evaluate: Evaluate | None,
 ) -> Student:
     """Put a zero-initialised class head on the backbone, train, and fold the head; see `run_probe` and `run_finetune`."""
-    numbers = share_of(lesson.frames.numbers("train"), config.label_share, config.seed)
+    numbers = share_of(lesson.labelled_numbers(), config.label_share, config.seed)
     student_input = StudentInput(config.input, lesson.backbone.card.student, lesson.frames.manifest.intensity)
     samples = LabelledFrames(lesson.frames, lesson.labels, numbers, student_input, config.seed)
     model = classifier(lesson, config, frozen)

@@ -26,6 +26,7 @@ class Lesson:
         groups: (C,) group of each class, for `group_weight`; for instance `INDOOR12_TO_STRUCT4[:12]`.
         looks: Fingerprint of the teacher that gives the features of `targets`; "" where nobody asks for it later.
         units: Frame number → sets of points of which a teacher claims one class; None where none were made.
+        labelled: (L,) the training frames that have labels, where few have, as hand-labelled scans; None: any training frame may.
         generated: Frames from elsewhere, such as simulated walks, and labels of all of them; None where there are none.
     """
 
@@ -37,7 +38,12 @@ class Lesson:
     groups: np.ndarray | None = None
     looks: str = ""
     units: Units | None = None
+    labelled: np.ndarray | None = None
     generated: tuple[Frames, Labels] | None = None
+
+    def labelled_numbers(self) -> np.ndarray:
+        """Return the training frames whose labels may be learnt from, ascending."""
+        return self.frames.numbers("train") if self.labelled is None else self.labelled
 
     def teacher(self, method: str) -> Targets:
         """Return the targets.

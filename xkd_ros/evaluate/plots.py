@@ -11,6 +11,7 @@ from xkd_ros.evaluate.canvas import plain_text, png, pyplot
 from xkd_ros.evaluate.scores import EntropyTable, ReliabilityTable
 from xkd_ros.evaluate.training_log import TrainingLog
 from xkd_ros.metrics.confusion import Confusion
+from xkd_ros.metrics.unit_quality import UnitReport
 
 _INK, _GRID = "#1f2933", "#d8dee6"
 _BLUE, _ORANGE, _GREY = "#2563a8", "#d9822b", "#8a97a6"
@@ -102,6 +103,22 @@ def draw_entropy(table: EntropyTable) -> bytes:
         axis.axvline(table.mean, color=_ORANGE, lw=1.6)
     _axis(axis, "no points" if table.mean is None else f"mean {table.mean:.3f}", "entropy (0 certain, 1 clueless)", "% of points")
     axis.set_xlim(0, 1)
+    return png(figure)
+
+
+def draw_units(report: UnitReport, names: Sequence[str]) -> bytes:
+    """Draw how far the student agrees with the units of each class, and the share of them that it drops; one panel per teacher."""
+    most = max(map(len, report.origins.values()), default=0)
+    size = (4.4 * max(len(report.origins), 1), 1.2 + 0.3 * most)
+    figure, axes = pyplot().subplots(1, max(len(report.origins), 1), figsize=size, squeeze=False, layout="constrained")
+    for axis, (origin, rows) in zip(axes[0], report.origins.items()):
+        places = np.arange(len(rows))[::-1]
+        axis.barh(places + 0.18, [100 * row.score for row in rows], height=0.36, color=_BLUE, label="agreement")
+        axis.barh(places - 0.18, [100 * row.dropped / row.units for row in rows], height=0.36, color=_ORANGE, label="dropped")
+        _axis(axis, f"units from {plain_text(origin)}", "%", "")
+        axis.set_yticks(places, [plain_text(names[row.label]) for row in rows], fontsize=8)
+        axis.set_xlim(0, 100)
+        axis.legend(fontsize=7, frameon=False)
     return png(figure)
 
 

@@ -14,17 +14,18 @@ from typing import TypeVar
 import numpy as np
 
 from xkd_ros.core.card import ModelCard
-from xkd_ros.core.errors import ConfigError, ModelError
+from xkd_ros.core.errors import XkdError
 from xkd_ros.core.files import write_atomic
 from xkd_ros.core.labels import LabelSet
 from xkd_ros.evaluate.evaluation import Evaluation
 from xkd_ros.evaluate.page import Page
 from xkd_ros.evaluate.pictures import draw_overlay, draw_scan
-from xkd_ros.evaluate.plots import draw_confusion, draw_curves, draw_entropy, draw_reliability
-from xkd_ros.evaluate.report_tables import add_headline, add_tables, scores_by_label
+from xkd_ros.evaluate.plots import draw_confusion, draw_curves, draw_entropy, draw_reliability, draw_units
+from xkd_ros.evaluate.report_tables import add_headline, add_tables, add_units, scores_by_label
 from xkd_ros.evaluate.run_files import TRAINING_STAGES, RunFiles
 from xkd_ros.evaluate.scan_sample import BEST, WORST, ScanSample, kept_scans, load_sample
 from xkd_ros.evaluate.scores import FrameScore
+from xkd_ros.metrics.unit_quality import UnitReport
 
 Part = TypeVar("Part")
 
@@ -53,6 +54,7 @@ def write_report(run: RunFiles | Path, out: Path) -> list[str]:
         for label in add_tables(page, evaluation):
             missing.say(page, f"No {label} for these scans: the tables against them are left out.")
     _curves(page, files, missing)
+    _units(page, files, evaluation, card, missing)
     if evaluation is not None:
         _diagrams(page, evaluation)
         _scans(page, files, evaluation, missing)
@@ -75,7 +77,7 @@ class _Missing:
         """Read a part; one that is damaged is left out like one that is absent."""
         try:
             return read()
-        except (ConfigError, ModelError) as error:
+        except XkdError as error:
             self.say(page, f"Left out: {error}")
             return None
 
@@ -118,6 +120,23 @@ def _curves(page: Page, files: RunFiles, missing: _Missing) -> None:
         facts += [f"{np.median(rate[:, 1]):.1f} samples/s (median)"] if rate is not None else []
         facts += [f"{log.broken} unreadable lines"] if log.broken else []
         page.picture(picture, f"{stage}: {', '.join(facts)}. Loss: thin as logged, thick its running median.")
+
+
+def _units(page: Page, files: RunFiles, evaluation: Evaluation | None, card: ModelCard | None, missing: _Missing) -> None:
+    """Most runs learn from no units, and lack nothing."""
+    label_set = evaluation.label_set if evaluation is not None else card.labels if card is not None else None
+
+    def read() -> UnitReport | None:
+        report = files.unit_report()
+        if report is not None and label_set is not None:
+            report.check_classes(label_set.names)
+        return report
+
+    report = missing.attempt(read, page)
+    if report is not None and label_set is not None:
+        add_units(page, report, label_set)
+        if report.origins:
+            page.picture(draw_units(report, label_set.names), "Agreement of the student with the units of each class, and those it drops.")
 
 
 def _diagrams(page: Page, evaluation: Evaluation) -> None:

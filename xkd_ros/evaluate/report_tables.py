@@ -9,6 +9,7 @@ from xkd_ros.evaluate.evaluation import Evaluation
 from xkd_ros.evaluate.page import Cell, Page
 from xkd_ros.evaluate.scores import Counts, LabelScores, coarse
 from xkd_ros.metrics.confusion import Confusion
+from xkd_ros.metrics.unit_quality import UnitReport
 
 REAL, PSEUDO = "real labels", "pseudo-labels"
 _SCORES = ("mIoU", "mAcc", "oAcc")
@@ -59,6 +60,22 @@ def add_tables(page: Page, evaluation: Evaluation) -> list[str]:
         rows = {"pseudo-labels": evaluation.teacher.teacher, "student": evaluation.teacher.student}
         _splits(page, evaluation.teacher.label_set, "labels", rows)
     return [label for label in (REAL, PSEUDO) if label not in found]
+
+
+def add_units(page: Page, report: UnitReport, label_set: LabelSet) -> None:
+    """Add what the student thinks of the units that it learnt from, by kind of image teacher."""
+    page.heading("Label quality of the units")
+    page.text(
+        "Units are sets of points of which an image teacher claims one class. Agreement: share of their points, in percent, that the "
+        "student gives the claimed class; no label decides. Units that the student drops no longer count in training.",
+        "soft",
+    )
+    for origin, rows in report.origins.items():
+        cells: list[list[Cell]] = [
+            [label_set.names[row.label], row.units, row.points, 100 * row.score, 100 * row.dropped / row.units] for row in rows
+        ]
+        colours = [label_set.colours[row.label] for row in rows]
+        page.table([f"units from {origin}", "units", "points", "agreement", "dropped"], cells, bars=(3, 4), swatches=colours)
 
 
 def _splits(page: Page, label_set: LabelSet, what: str, rows: dict[str, Counts], lead: int = 0) -> None:

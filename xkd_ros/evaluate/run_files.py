@@ -11,6 +11,8 @@ from xkd_ros.core.card import CARD_NAME, ModelCard, load_card
 from xkd_ros.core.errors import ConfigError
 from xkd_ros.evaluate.evaluation import EVALUATION_NAME, Evaluation, load_evaluation
 from xkd_ros.evaluate.training_log import LOG_NAME, TrainingLog, read_training_log
+from xkd_ros.metrics.unit_quality import REPORT_NAME as UNIT_REPORT_NAME
+from xkd_ros.metrics.unit_quality import UnitReport, load_unit_report
 
 STAGES = ("frames", "targets", "distill", "pseudo", "probe", "finetune", "evaluation")
 TRAINING_STAGES = ("distill", "probe", "finetune")
@@ -60,6 +62,15 @@ class RunFiles:
         """Read the training logs by stage; a log in the run folder itself is called training."""
         places = {"training": self.folder, **{stage: self.folder / stage for stage in TRAINING_STAGES}}
         return {stage: read_training_log(place / LOG_NAME) for stage, place in places.items() if (place / LOG_NAME).is_file()}
+
+    def unit_report(self) -> UnitReport | None:
+        """Read what the student thinks of the units it learnt from, where its method was partdistill.
+
+        Raises:
+            ConfigError: it is there but unreadable.
+        """
+        folder = self.folder / "finetune"
+        return load_unit_report(folder) if (folder / UNIT_REPORT_NAME).is_file() else None
 
     def card(self) -> ModelCard | None:
         """Read the model card that lies nearest to the end of the run, if any."""

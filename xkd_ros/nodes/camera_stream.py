@@ -1,31 +1,19 @@
-"""One camera of the synchronizer: its input topics, whatever their type, its calibration and its output topics."""
+"""One camera of the synchronizer: its input, and the topics that the images of its pairs go out on."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
 from builtin_interfaces.msg import Time
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile
-from rclpy.serialization import deserialize_message
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image, RegionOfInterest
+from sensor_msgs.msg import CameraInfo, CompressedImage, RegionOfInterest
 from std_msgs.msg import Header
 
-from xkd_ros.core.camera import Camera
-from xkd_ros.core.errors import ConfigError
-from xkd_ros.core.rig import CameraConfig, RigConfig
-from xkd_ros.core.types import CameraImage
 from xkd_ros.msgs.build import make_camera_info
-from xkd_ros.msgs.camera_info import camera_from_info
 from xkd_ros.msgs.header import make_time
-from xkd_ros.msgs.image import decode_image
-from xkd_ros.nodes.callbacks import guarded
-from xkd_ros.nodes.qos import deaf_to, subscription_events
-from xkd_ros.nodes.replayer_parameters import split_names
+from xkd_ros.nodes.camera_input import CameraInput, CameraSource
 from xkd_ros.nodes.restamp import header_stamp_ns, shift_stamp
 
 _INFO_TYPES = {
@@ -34,47 +22,10 @@ _INFO_TYPES = {
     "std_msgs/msg/Header": Header,
     "builtin_interfaces/msg/Time": Time,
 }
-_TYPES = {"sensor_msgs/msg/Image": Image, "sensor_msgs/msg/CompressedImage": CompressedImage}
 
 
-@dataclass(frozen=True)
-class CameraSource:
-    """Where a camera's data comes from; `config` is None without a rig file."""
-
-    name: str
-    image_topic: str
-    info_topic: str
-    config: CameraConfig | None = None
-
-
-def list_sources(rig: RigConfig | None, images: str, camera_infos: str, camera_names: str) -> list[CameraSource]:
-    """Find the cameras from the rig, or from the parameters.
-
-    Raises:
-        ConfigError: no camera, or lists of different lengths.
-    """
-    if rig is not None:
-        return [CameraSource(c.name, c.topic, _info_beside(c.topic), c) for c in rig.cameras] or _no_camera("the rig has no camera")
-    topics = split_names(images) or _no_camera("no camera given: set rig to a rig YAML, or images to the image topics")
-    infos = split_names(camera_infos) or [_info_beside(topic) for topic in topics]
-    default = ["camera"] if len(topics) == 1 else [f"camera{number}" for number in range(len(topics))]
-    names = split_names(camera_names) or default
-    if not len(topics) == len(infos) == len(names) or len(set(names)) < len(names):
-        raise ConfigError(f"{len(topics)} images, {len(infos)} camera_infos, {len(names)} camera_names: give one of each per camera")
-    return [CameraSource(*source) for source in zip(names, topics, infos)]
-
-
-def _no_camera(sentence: str) -> list[Any]:
-    raise ConfigError(sentence)
-
-
-def _info_beside(image_topic: str) -> str:
-    """Guess the CameraInfo topic as image_transport does: the sibling of the image topic."""
-    return image_topic.removesuffix("/compressed").rpartition("/")[0] + "/camera_info"
-
-
-class CameraStream:
-    """Subscribes as soon as the type of the image topic is known, and publishes the images of pairs."""
+class CameraStream(CameraInput):
+    """An input that also publishes the images of pairs."""
 
     def __init__(
         self,
@@ -89,59 +40,19 @@ class CameraStream:
         Args:
             node: Owns them.
             source: Names of the inputs.
-            qos_in, qos_out: Of images; CameraInfo is small and always asked for as it comes.
+            qos_in, qos_out: Of images.
             on_image: Gets each image, serialized.
         """
-        self.source = source
-        self.info: CameraInfo | None = None
-        self.image_type: Any = None
-        self._node = node
-        self._qos_in, self._qos_out = qos_in, qos_out
-        self._on_image = on_image
+        self._qos_out = qos_out
         self._image_output: Publisher | None = None
         self._info_output = node.create_publisher(CameraInfo, f"synced/{source.name}/camera_info", qos_out)
-        node.create_subscription(CameraInfo, source.info_topic, guarded(node, self._on_info, "camera_info not used"), qos_in)
-        if source.image_topic.endswith("/compressed"):
-            self._subscribe("sensor_msgs/msg/CompressedImage")
-
-    @property
-    def listening(self) -> bool:
-        """Whether the image type is known and subscribed to."""
-        return self.image_type is not None
-
-    def deaf_to(self) -> list[str]:
-        """Name the publishers of images that are not heard; one sentence each."""
-        if not self.listening:
-            return []
-        kind = next(name for name, image_type in _TYPES.items() if image_type is self.image_type)
-        return deaf_to(self._node, self._node.resolve_topic_name(self.source.image_topic), kind, self._qos_in)
-
-    def look_for_type(self) -> None:
-        """Subscribe when a publisher shows what the image topic carries."""
-        if self.listening:
-            return
-        topic = self._node.resolve_topic_name(self.source.image_topic)
-        for info in self._node.get_publishers_info_by_topic(topic):
-            if info.topic_type in _TYPES:
-                self._subscribe(info.topic_type)
-                return
+        super().__init__(node, source, qos_in, on_image)
 
     def _subscribe(self, type_name: str) -> None:
-        self.image_type = _TYPES[type_name]
+        super()._subscribe(type_name)
         topic = f"synced/{self.source.name}/image"
         topic += "/compressed" if self.image_type is CompressedImage else ""
         self._image_output = self._node.create_publisher(self.image_type, topic, self._qos_out)
-        self._node.create_subscription(
-            self.image_type,
-            self.source.image_topic,
-            guarded(self._node, self._on_image, "image not used"),
-            self._qos_in,
-            raw=True,
-            event_callbacks=subscription_events(self._node, self.source.image_topic),
-        )
-
-    def _on_info(self, message: CameraInfo) -> None:
-        self.info = message
 
     def publish(self, raw: bytes, stamp_ns: int | None) -> None:
         """Send the image of a pair and its CameraInfo.
@@ -166,22 +77,3 @@ class CameraStream:
         if self.source.config is None:
             return None
         return make_camera_info(self.source.config.camera(), stamp_ns, self.source.config.frame_id, _INFO_TYPES)
-
-    def decode(self, raw: bytes) -> CameraImage:
-        """Decode a serialized image of this camera."""
-        return decode_image(deserialize_message(raw, self.image_type))
-
-    def camera(self, image: CameraImage) -> Camera | None:
-        """Return the intrinsics for an image of this size, the rig file first; None while nothing is known."""
-        if self.source.config is not None:
-            camera = self.source.config.camera()
-        elif self.info is not None:
-            camera = camera_from_info(self.info)
-        else:
-            return None
-        height, width = image.rgb.shape[:2]
-        return camera if (camera.width, camera.height) == (width, height) else camera.scaled(width, height)
-
-    def cam_from_lidar(self) -> np.ndarray | None:
-        """Return the extrinsics of the rig file, (4, 4); None without one."""
-        return None if self.source.config is None else self.source.config.transform()

@@ -22,6 +22,7 @@ from xkd_ros.msgs.labelled_cloud import LabelledCloudFormat
 from xkd_ros.nodes.debug_topics import STAGES
 from xkd_ros.nodes.label_info import describe_labels
 from xkd_ros.nodes.segmenter_parameters import parse_class_remap
+from xkd_ros.pipeline.fused_labels import FusedLabels, ViewsAt
 from xkd_ros.points.intensity import OnlineIntensity, scale_problem
 from xkd_ros.points.levelling import Levelling
 from xkd_ros.points.levelling_filter import LevellingFilter
@@ -37,16 +38,17 @@ _TYPES = {"sensor_msgs/msg/PointCloud2": PointCloud2, "sensor_msgs/msg/PointFiel
 class Labeller:
     """One model with the settings of one lidar."""
 
-    def __init__(self, segmenter: Segmenter, values: SimpleNamespace) -> None:
+    def __init__(self, segmenter: Segmenter, values: SimpleNamespace, fused: FusedLabels | None = None) -> None:
         """Take a loaded model.
 
         Args:
             segmenter: The model.
             values: Parameters of the segmenter node.
+            fused: The same model with its fused head, where pictures are to have their say.
         Raises:
             ConfigError: a class_remap or movable_classes that do not fit the model's classes.
         """
-        self._segmenter = segmenter
+        self._segmenter, self._fused = segmenter, fused
         self._fusion = _make_fusion(values, segmenter.card.labels.names) if values.temporal_fusion else None
         self._online = OnlineIntensity(segmenter.card.intensity)
         self._mounting: tuple[Any, ...] = ()
@@ -63,9 +65,12 @@ class Labeller:
         Raises:
             XkdError: no such model, no backend that works, or settings that do not fit it.
         """
-        threads = values.num_threads or None
-        segmenter = Segmenter.load(find_model(values.model), values.backend, threads, values.outside)
-        labeller = cls(segmenter, values)
+        model, threads = find_model(values.model), values.num_threads or None
+        fused = None
+        if values.fused:
+            fused = FusedLabels.load(model, values.fused_teacher, values.backend, threads, values.outside, 1e3 * values.fused_max_dt_s)
+        segmenter = fused.fused.segmenter if fused is not None else Segmenter.load(model, values.backend, threads, values.outside)
+        labeller = cls(segmenter, values, fused)
         segmenter.segment(np.random.default_rng(0).uniform(-3, 3, (4000, 3)).astype(np.float32), None)
         return labeller
 
@@ -92,12 +97,15 @@ class Labeller:
         remap = _class_ids(values.class_remap, self._segmenter.card.labels.names)
         return remap, LabelledCloudFormat(values.output_profile, values.label_field, values.label_type, remap, reuse_buffer=True)
 
-    def label(self, cloud: PointCloud2, pose_at: PoseAt | None = None) -> tuple[PointCloud2, Segmentation, dict[str, float]]:
+    def label(
+        self, cloud: PointCloud2, pose_at: PoseAt | None = None, views_at: ViewsAt | None = None
+    ) -> tuple[PointCloud2, Segmentation, dict[str, float]]:
         """Label one cloud.
 
         Args:
             cloud: The cloud.
             pose_at: Asked after the network, by when the odometry of a scan has mostly arrived, and only for temporal fusion.
+            views_at: Asked before the network, by when a picture that is published with the scan has mostly arrived.
         Returns:
             The labelled cloud, valid until the next call; the labels; and milliseconds per stage.
         Raises:
@@ -110,7 +118,8 @@ class Labeller:
         levelling = self._level(scan)
         intensity = self._intensity(scan)
         prepared = time.perf_counter()
-        segmentation = self._segmenter.segment(scan.points_m, intensity, levelling.rotation, self._fuse(scan, pose_at))
+        infer = self._fused.infer_with(scan, views_at) if self._fused is not None and views_at is not None else None
+        segmentation = self._segmenter.segment(scan.points_m, intensity, levelling.rotation, self._fuse(scan, pose_at), infer)
         segmented = time.perf_counter()
         parts = self._format.encode(cloud, segmentation, self._segmenter.card.labels.palette)
         labelled = parts.to_message(cloud.header, _TYPES)
@@ -189,7 +198,8 @@ class Labeller:
     def complaints(self) -> tuple[str, ...]:
         """Say what is wrong with backend and input though every cloud goes through; empty when all is well."""
         intensity = f"{self._intensity_problem}; set intensity to online or off" if self._intensity_problem else ""
-        return tuple(filter(None, (self._segmenter.trouble, intensity)))
+        alone = self._fused.problem if self._fused is not None else ""
+        return tuple(filter(None, (self._segmenter.trouble, intensity, alone)))
 
     def facts(self) -> dict[str, str]:
         """Rows for /diagnostics."""
@@ -203,6 +213,7 @@ class Labeller:
             "voxels labelled directly": f"{100 * self.share:.0f} %",
             "levelling": self._describe_levelling(),
             "temporal fusion": self._describe_fusion(),
+            **(self._fused.facts() if self._fused is not None else {}),
             "intensity": self._values.intensity,
             "intensity mean/std of this sensor": f"{online.mean:.3g} / {online.std:.3g}",
             "intensity mean/std of the model": known,

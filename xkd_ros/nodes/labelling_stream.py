@@ -23,6 +23,7 @@ from xkd_ros.nodes.worker import KeepLatestWorker
 
 if TYPE_CHECKING:
     from xkd_ros.nodes.labeller import Labeller, PoseAt
+    from xkd_ros.pipeline.fused_labels import ViewsAt
 
 _LOG_EVERY_S = 5.0
 
@@ -36,16 +37,19 @@ class _Frame:
 class LabellingStream:
     """Lives from configure to cleanup; works between `start` and `stop`."""
 
-    def __init__(self, node: LifecycleNode, values: SimpleNamespace, pose_at: PoseAt | None = None) -> None:
+    def __init__(
+        self, node: LifecycleNode, values: SimpleNamespace, pose_at: PoseAt | None = None, views_at: ViewsAt | None = None
+    ) -> None:
         """Create the output topics.
 
         Args:
             node: Owns the topics.
             values: Parameters of the segmenter.
             pose_at: Where the lidar was, for temporal fusion.
+            views_at: What cameras saw, for the fused head.
         """
         self._node = node
-        self._pose_at = pose_at
+        self._pose_at, self._views_at = pose_at, views_at
         self._values = values
         self._qos_in = make_profile(values.input_reliability, values.input_depth)
         self._qos_out = make_profile(values.output_reliability, values.output_depth, values.output_durability)
@@ -148,7 +152,7 @@ class LabellingStream:
             return
         started = time.monotonic()
         try:
-            labelled, segmentation, stage_ms = labeller.label(frame.cloud, self._pose_at)
+            labelled, segmentation, stage_ms = labeller.label(frame.cloud, self._pose_at, self._views_at)
             before = time.monotonic()
             self._output.publish(labelled)
             done = time.monotonic()

@@ -11,7 +11,7 @@ from typing import Any
 # Read at once at most; a line that is longer is no progress line.
 _CHUNK_BYTES = 1 << 20
 _LONGEST_BYTES = 1 << 16
-_TEXTS, _NUMBERS = ("stage", "error"), ("stage_index", "stages", "done", "total", "loss", "samples_per_s", "eta_s")
+_TEXTS, _NUMBERS = ("stage", "error", "outcome"), ("stage_index", "stages", "done", "total", "loss", "samples_per_s", "eta_s")
 
 
 class ProgressFile:
@@ -31,7 +31,7 @@ class ProgressFile:
 
         Returns:
             Whether a whole line was. `stage` then holds the last one: "stage" and, where known, "stage_index" (from 0), "stages",
-            "done", "total", "loss", "samples_per_s", "eta_s"; `error` is the last "error", or "".
+            "done", "total", "loss", "samples_per_s", "eta_s", "outcome"; `error` is the last "error", or "".
         """
         before = self.lines
         while chunk := self._chunk():

@@ -27,6 +27,7 @@ from xkd_ros.nodes.verdict import SegmenterState
 
 if TYPE_CHECKING:
     from xkd_ros.nodes.labeller import Labeller
+    from xkd_ros.nodes.pictures import Pictures
 
 # A change of these loads the model again, beside the old one.
 _OF_THE_MODEL = ("model", "backend", "num_threads", "outside")
@@ -42,13 +43,14 @@ class SegmenterNode(LifecycleNode):
         Args:
             node_arguments: For rclpy's Node, such as parameter_overrides.
         Raises:
-            ConfigError: a parameter that does not exist or is out of range.
+            ConfigError: a parameter that does not exist or is out of range, or no camera for `fused`.
         """
         super().__init__(SEGMENTER.node_name, **node_arguments)
         SEGMENTER.declare(self)
         refuse_impossible_transitions(self)
         self._loaded_from = SEGMENTER.values(self)
         self._poses = self._hear_odometry() if self._loaded_from.temporal_fusion else None
+        self._pictures = self._hear_cameras() if self._loaded_from.fused else None
         self._stream: LabellingStream | None = None
         self._problem = ""
         self.transition_error = ""
@@ -68,6 +70,12 @@ class SegmenterNode(LifecycleNode):
 
     def _hear_odometry(self) -> OdometryPoses:
         return OdometryPoses(self, parse_base_from_lidar(self._loaded_from.base_from_lidar))
+
+    def _hear_cameras(self) -> Pictures:
+        # Imported here: a robot without cameras needs none of what decodes pictures.
+        from xkd_ros.nodes.pictures import Pictures
+
+        return Pictures(self, self._loaded_from)
 
     def close(self) -> bool:
         """Stop working; returns False when a thread is still inside a library."""
@@ -112,7 +120,8 @@ class SegmenterNode(LifecycleNode):
             return _FAILURE
         self._problem = ""
         self._loaded_from = values
-        self._stream = LabellingStream(self, values, self._poses.pose if self._poses else None)
+        poses, pictures = self._poses, self._pictures
+        self._stream = LabellingStream(self, values, poses.pose if poses else None, pictures.views if pictures else None)
         self._stream.use(labeller)
         self.get_logger().info(labeller.describe())
         return super().on_configure(state)
@@ -238,6 +247,7 @@ class SegmenterNode(LifecycleNode):
     def _complaints(self, labeller: Labeller | None) -> tuple[str, ...]:
         unfused = self._poses.problem if self._poses is not None else ""
         found = labeller.complaints() if labeller is not None else ()
+        found += self._pictures.deaf_to() if self._pictures is not None else ()
         return (*found, f"labels are not fused: {unfused}") if unfused else found
 
     def _publish_diagnostics(self) -> None:

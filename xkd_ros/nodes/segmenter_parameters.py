@@ -11,6 +11,7 @@ from xkd_ros.core.se3 import make_transform, rotation_from_rpy
 from xkd_ros.msgs.labelled_cloud import LABEL_TYPES, Profile
 from xkd_ros.nodes.parameters import ParameterSpec, ParameterTable
 from xkd_ros.nodes.qos import DURABILITIES, RELIABILITIES
+from xkd_ros.teacher.model_folder import DEFAULT_TEACHER
 
 BACKENDS = ("auto", "numba", "onnxruntime", "torch", "torch-bf16", "tensorrt")
 
@@ -19,6 +20,7 @@ segmenter: names every lidar point. Lifecycle node; starts by itself unless auto
 
 Subscribes:  points (sensor_msgs/PointCloud2), any field layout
              odometry (nav_msgs/Odometry), only with temporal_fusion:=true
+             images and their CameraInfo, only with fused:=true
 Publishes:   semantic_points (the same cloud with label, probability, entropy, rgb behind each point)
              semantic_points/label_info (std_msgs/String, JSON, latched: ids, names, colours)
              /diagnostics, ~/debug/processing_time/*_ms, ~/debug/pipeline_latency_ms
@@ -28,6 +30,7 @@ Examples:
   xkd_segmenter --ros-args -r points:=/os_cloud_node/points
   xkd_segmenter --ros-args -r points:=/velodyne_points --params-file config/segmenter.yaml -p num_threads:=2
   xkd_segmenter --ros-args -r points:=/points -r odometry:=/odom -p temporal_fusion:=true   (labels that do not flicker)
+  xkd_segmenter --ros-args -r points:=/synced/points -p fused:=true -p model:=models/site -p rig:=rig.yaml -p images:=/synced/front/image
   ros2 param set /segmenter model /data/models/site       (loads beside the old model, then swaps)"""
 
 
@@ -145,6 +148,25 @@ SEGMENTER = ParameterTable(
             fixed=True,
             check=_mounting_problem,
         ),
+        ParameterSpec(
+            "fused",
+            False,
+            "Let the fused head of the model (recipe xmodel) label where a fresh picture of a calibrated camera is there; other scans are"
+            " labelled by the lidar alone. Needs torch and the image teacher.",
+            fixed=True,
+        ),
+        ParameterSpec("fused_teacher", DEFAULT_TEACHER, "Image teacher that the fused head was trained with: folder, hub id.", fixed=True),
+        ParameterSpec(
+            "fused_max_dt_s",
+            0.05,
+            "Largest time between scan and picture; beyond it things are not where the picture shows them.",
+            0,
+            1,
+            fixed=True,
+        ),
+        ParameterSpec("rig", "", "Rig YAML with the calibration of the cameras; empty: CameraInfo and TF.", fixed=True),
+        ParameterSpec("images", "", "Image topics for fused; empty: those of rig.", fixed=True, listed=True),
+        ParameterSpec("camera_infos", "", "CameraInfo topics, one per image; empty: camera_info beside it.", fixed=True, listed=True),
         ParameterSpec(
             "output_profile",
             "full",

@@ -18,7 +18,8 @@ from xkd_ros.core.types import Scan
 from xkd_ros.msgs.cloud import decode_cloud
 from xkd_ros.msgs.header import stamp_ns
 from xkd_ros.nodes.callbacks import every, guarded
-from xkd_ros.nodes.camera_stream import CameraStream, list_sources
+from xkd_ros.nodes.camera_input import list_sources
+from xkd_ros.nodes.camera_stream import CameraStream
 from xkd_ros.nodes.colouring import colour_scan, make_coloured_cloud
 from xkd_ros.nodes.extrinsics import Extrinsics
 from xkd_ros.nodes.pair_recorder import PairRecorder
@@ -173,12 +174,13 @@ class SynchronizerNode(Node):
 
     def _emit(self, scan: bytes, images: Sequence[bytes | None]) -> None:
         stamp = header_stamp_ns(PointCloud2, scan) or 0
-        if self._points_output.get_subscription_count():
-            self._points_output.publish(scan)
         common = stamp if self._values.stamps == "common" else None
+        # Pictures first: who labels the scan with them finds them there.
         for camera, image in zip(self._cameras, images):
             if image is not None:
                 camera.publish(image, common)
+        if self._points_output.get_subscription_count():
+            self._points_output.publish(scan)
         if self._coloured_output.get_subscription_count():
             self._publish_coloured(scan, images)
         if self._recorder is not None:

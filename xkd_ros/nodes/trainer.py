@@ -1,4 +1,7 @@
-"""The trainer node: recorded bags, or pairs collected from topics, in; a model folder out. What trains is `xkd learn` in a child."""
+"""The trainer node: recorded bags, or pairs collected from topics, in; a model folder out.
+
+What trains is `xkd learn` in a child, what adapts a model to a new place `xkd adapt`.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +14,15 @@ from typing import Any
 from rclpy.node import Node
 from std_srvs.srv import Trigger
 
+from xkd_ros.core.card import load_card
 from xkd_ros.core.errors import ConfigError, XkdError
 from xkd_ros.core.rig import load_rig
+from xkd_ros.core.share import find_model
 from xkd_ros.nodes.callbacks import answered, every
 from xkd_ros.nodes.collector import Collector, collected_bags
 from xkd_ros.nodes.replayer_parameters import split_names
 from xkd_ros.nodes.running import run_node
-from xkd_ros.nodes.trainer_parameters import LEARN, TRAINER, USAGE, learn_command
+from xkd_ros.nodes.trainer_parameters import TRAINER, USAGE, XKD, adapt_command, learn_command
 from xkd_ros.nodes.training_process import TrainingProcess, TrainingReport
 from xkd_ros.nodes.training_report import TrainerState, TrainingReporter
 
@@ -28,13 +33,13 @@ _STOP_S = 0.8
 
 
 class TrainerNode(Node):
-    """Collects, then trains, or only trains. Everything happens in the executor's thread; nothing in it waits for long."""
+    """Collects, then trains or adapts, or only does that. Everything happens in the executor's thread; nothing in it waits for long."""
 
-    def __init__(self, learn: Sequence[str] = LEARN, **node_arguments: Any) -> None:
+    def __init__(self, program: Sequence[str] = XKD, **node_arguments: Any) -> None:
         """Check what was asked for; start it if that was asked for too.
 
         Args:
-            learn: Program and first arguments of the training.
+            program: What starts `xkd`.
             node_arguments: For rclpy's Node.
         Raises:
             ConfigError: a wrong parameter, a file that is not there, or nothing to learn from.
@@ -43,13 +48,15 @@ class TrainerNode(Node):
         super().__init__(TRAINER.node_name, **node_arguments)
         TRAINER.declare(self)
         values = self._values = TRAINER.values(self)
-        self._learn = learn
+        self._program = program
         self._work = Path(values.work)
         self._given = [Path(name) for name in split_names(values.bags)]
         self._check_files()
-        self._training = TrainingProcess(self._work / "progress.jsonl", self._work / "learn.log", values.grace_s, values.niceness)
+        self._progress = self._work / "progress.jsonl"
+        self._training = TrainingProcess(self._progress, self._work / "learn.log", values.grace_s, values.niceness)
         self._idle_message = "~/start begins the training"
         self._problem = ""
+        self._model_out = values.model_out
         self._reporter = TrainingReporter(self)
         self._collector = Collector(self, values, self._work / "collected") if values.collect else None
         if self._collector is None:
@@ -57,6 +64,7 @@ class TrainerNode(Node):
             if values.autostart:
                 self._train()
         self.create_service(Trigger, "~/start", answered(self, self._start, "not started"))
+        self.create_service(Trigger, "~/adapt", answered(self, self._adapt, "not started"))
         self.create_service(Trigger, "~/stop", answered(self, self._stop, "not stopped"))
         every(self, _TICK_S, self._tick, "training")
         every(self, 1.0, self._publish_diagnostics, "diagnostics")
@@ -75,6 +83,8 @@ class TrainerNode(Node):
                 raise ConfigError(f"parameter '{name}': there is no {path}; give the path of what is there")
         if self._values.rig:
             load_rig(self._values.rig)
+        if self._values.adapt_model:
+            load_card(find_model(self._values.adapt_model))
 
     def _bags(self) -> list[Path]:
         """List what to learn from: what was given, and what was collected in this work folder."""
@@ -86,13 +96,31 @@ class TrainerNode(Node):
     # Services
 
     def _start(self) -> str:
-        report = self._follow()
-        if self._training.running:
-            raise XkdError(f"training is running already ({report.message})")
-        if self._collector is not None and not self._collector.pairs and not (self._given or collected_bags(self._work / "collected")):
-            raise XkdError(f"nothing to learn from yet: {self._collector.describe()}")
+        self._refuse_to_begin()
         self._finish_collecting()
         return self._train()
+
+    def _adapt(self) -> str:
+        self._refuse_to_begin()
+        model = find_model(self._values.adapt_model or self._values.model_out)
+        model_hash = load_card(model).hash
+        self._finish_collecting()
+        bags = collected_bags(self._work / "collected")[-1:] or self._bags()
+        command = adapt_command(self._program, self._values, model, model_hash, bags, self._progress)
+        report = self._training.start(command, "adapting")
+        return self._begun(f"adapting {model} to {', '.join(map(str, bags))}", report, self._values.adapt_out)
+
+    def _refuse_to_begin(self) -> None:
+        """Do nothing, unless something runs already or there is nothing to learn from.
+
+        Raises:
+            XkdError: which of them.
+        """
+        report = self._follow()
+        if self._training.running:
+            raise XkdError(f"{self._training.noun} is running already ({report.message})")
+        if self._collector is not None and not self._collector.pairs and not (self._given or collected_bags(self._work / "collected")):
+            raise XkdError(f"nothing to learn from yet: {self._collector.describe()}")
 
     def _stop(self) -> str:
         if self._collector is not None:
@@ -113,9 +141,12 @@ class TrainerNode(Node):
 
     def _train(self) -> str:
         bags = self._bags()
-        report = self._training.start(learn_command(self._learn, self._values, bags, self._work / "progress.jsonl"))
-        self._problem = ""
-        said = f"learning from {', '.join(map(str, bags))} in process {report.pid}, output in {self._work / 'learn.log'}"
+        report = self._training.start(learn_command(self._program, self._values, bags, self._progress))
+        return self._begun(f"learning from {', '.join(map(str, bags))}", report, self._values.model_out)
+
+    def _begun(self, what: str, report: TrainingReport, model_out: str) -> str:
+        self._problem, self._model_out = "", model_out
+        said = f"{what} in process {report.pid}, output in {self._work / 'learn.log'}"
         self.get_logger().info(said)
         return said
 
@@ -148,8 +179,12 @@ class TrainerNode(Node):
         was_running = self._training.running
         report = self._training.poll()
         if was_running and not self._training.running:
-            tell = self.get_logger().error if report.state == "failed" else self.get_logger().info
-            tell(report.message + (f"; the model is in {self._values.model_out}" if report.state == "done" else ""))
+            learnt = report.state == "done" and self._training.noun == "training"
+            # Two calls: rclpy remembers the severity of each place in the code and refuses another.
+            if report.state == "failed":
+                self.get_logger().error(report.message)
+            else:
+                self.get_logger().info(report.message + (f"; the model is in {self._model_out}" if learnt else ""))
         return report
 
     def _watch_collecting(self) -> None:
@@ -176,7 +211,7 @@ class TrainerNode(Node):
         self._reporter.publish_diagnostics(self._state(self._follow()))
 
     def _state(self, report: TrainingReport) -> TrainerState:
-        facts = {"model": self._values.model_out, "work": self._values.work}
+        facts = {"model": self._model_out, "work": self._values.work}
         state = TrainerState(report.state, report.message, report.stage, None, report.quiet_s, self._values.stale_s, facts)
         if self._collector is not None:
             return replace(state, state="collecting", message=self._collector.describe(), pairs=self._collector.pairs)

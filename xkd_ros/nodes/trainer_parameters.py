@@ -1,7 +1,8 @@
-"""The parameters of the trainer, the words its --help opens with, and the command that they make."""
+"""The parameters of the trainer, the words its --help opens with, and the commands that they make."""
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,17 +13,20 @@ from xkd_ros.nodes.qos import RELIABILITIES
 
 USAGE = """\
 trainer: learns from recorded bags what `xkd learn` learns from them, in a process of its own beside the graph; or collects the
-pairs of live topics into a bag first.
+pairs of live topics into a bag first. Adapts a finished model to a new place as `xkd adapt` does.
 
 Subscribes:  while collecting: points, the images and their CameraInfo, /tf_static
 Publishes:   ~/progress (std_msgs/String, JSON, latched), /diagnostics
 Services:    ~/start, ~/stop (std_srvs/Trigger); a start after a stop, a crash or a reboot goes on where the training was
+             ~/adapt (std_srvs/Trigger): adapt_model learns from the newest collected recording, else from bags; adapt_out is only
+             written where the adapted model agrees better with the pictures; goes on after a stop like a training
 
 Examples:
   xkd_trainer --ros-args -p bags:=site_a.mcap,site_b -p rig:=rig.yaml -p model_out:=models/site
-  xkd_trainer --ros-args -p collect:=true -p points:=/os_cloud_node/points -p images:=/camera/image_raw"""
+  xkd_trainer --ros-args -p collect:=true -p points:=/os_cloud_node/points -p images:=/camera/image_raw
+  xkd_trainer --ros-args -p autostart:=false -p collect:=true -p points:=/points -p images:=/image -p adapt_model:=indoor-24x64"""
 
-LEARN = (sys.executable, "-m", "xkd_ros.cli", "learn")
+XKD = (sys.executable, "-m", "xkd_ros.cli")
 _BRACKETS = {"[": 1, "{": 1, "(": 1, "]": -1, "}": -1, ")": -1}
 
 
@@ -56,6 +60,16 @@ TRAINER = ParameterTable(
         ParameterSpec(
             "set", "", "Changes to config as key=value, such as distill.epochs=5.", fixed=True, listed=True, check=_changes_problem
         ),
+        ParameterSpec("adapt_model", "", "Model that ~/adapt begins with: folder or installed name; empty: that in model_out.", fixed=True),
+        ParameterSpec("adapt_out", "models/adapted", "Folder of the adapted model.", fixed=True),
+        ParameterSpec(
+            "adapt_set",
+            "",
+            "Changes to the settings of ~/adapt as key=value, such as minutes=5.",
+            fixed=True,
+            listed=True,
+            check=_changes_problem,
+        ),
         ParameterSpec("autostart", True, "Train at once, or when collecting has ended; false: when ~/start is called.", fixed=True),
         ParameterSpec("collect", False, "First record the pairs of the topics below to a new bag under work/collected.", fixed=True),
         ParameterSpec("points", "", "Lidar topic to collect; empty: that of rig, else points.", fixed=True),
@@ -64,18 +78,18 @@ TRAINER = ParameterTable(
         ParameterSpec(
             "silence_s",
             10.0,
-            "Collecting ends when there were pairs and no scan has come for so long; 0: when ~/start or ~/stop is called.",
+            "Collecting ends when there were pairs and no scan has come for so long; 0: when ~/start, ~/adapt or ~/stop is called.",
             0,
             3600,
             fixed=True,
         ),
         ParameterSpec("input_reliability", "best_effort", "QoS of what is collected.", choices=RELIABILITIES, fixed=True),
-        ParameterSpec("niceness", 10, "Lower CPU priority of the training, so that the robot goes first.", 0, 19, fixed=True),
+        ParameterSpec("niceness", 10, "Lower CPU priority of training and adaptation, so that the robot goes first.", 0, 19, fixed=True),
         ParameterSpec("grace_s", 20.0, "Time that ~/stop leaves the training to end by itself before it is killed.", 0, 600, fixed=True),
         ParameterSpec(
             "stale_s",
             300.0,
-            "/diagnostics warns when the training has not said anything for so long.",
+            "/diagnostics warns when a training or adaptation has not said anything for so long.",
             1,
             86400,
             fixed=True,
@@ -88,7 +102,7 @@ def learn_command(program: Sequence[str], values: SimpleNamespace, bags: Sequenc
     """Write the command line of `xkd learn`.
 
     Args:
-        program: What starts `xkd learn`.
+        program: What starts `xkd`.
         values: Of the parameters.
         bags: Recordings.
         progress: File for its lines of progress.
@@ -101,4 +115,28 @@ def learn_command(program: Sequence[str], values: SimpleNamespace, bags: Sequenc
         options += ["--redo", "stale"]
     for line in split_changes(values.set):
         options += ["--set", line]
-    return [*program, *map(str, bags), *options]
+    return [*program, "learn", *map(str, bags), *options]
+
+
+def adapt_command(
+    program: Sequence[str], values: SimpleNamespace, model: Path, model_hash: str, bags: Sequence[Path], progress: Path
+) -> list[str]:
+    """Write the command line of `xkd adapt`.
+
+    Args:
+        program: What starts `xkd`.
+        values: Of the parameters.
+        model: Folder of the model to begin with.
+        model_hash: Of its card.
+        bags: Recordings of the new place.
+        progress: File for its lines of progress.
+    """
+    options = ["-o", values.adapt_out]
+    for name in ("rig", "teacher"):
+        options += [f"--{name}", getattr(values, name)] if getattr(values, name) else []
+    for line in split_changes(values.adapt_set):
+        options += ["--set", line]
+    command = ["adapt", str(model), *map(str, bags), *options]
+    # Each place and each model begins anew, the same ones go on.
+    folder = hashlib.sha256("\n".join([model_hash, *command]).encode()).hexdigest()[:12]
+    return [*program, *command, "--work", str(Path(values.work) / "adapt" / folder), "--progress", str(progress)]

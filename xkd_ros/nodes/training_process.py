@@ -1,4 +1,4 @@
-"""Training as a child process: started, followed through its progress file, stopped; nothing of it is left over. No ROS in here."""
+"""Training or adaptation as a child process: started, followed through its progress file, stopped; nothing is left over. No ROS."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from typing import IO, Any, Literal
 from xkd_ros.core.errors import XkdError
 from xkd_ros.nodes.progress_file import ProgressFile, describe
 
-State = Literal["idle", "training", "stopping", "stopped", "done", "failed"]
+Work = Literal["training", "adapting"]
+State = Literal["idle", "training", "adapting", "stopping", "stopped", "done", "failed"]
+_NOUNS: dict[Work, str] = {"training": "training", "adapting": "adaptation"}
 _TIED = Path(__file__).with_name("tied_command.py")
 _TAIL_BYTES = 4096
 # The box that the command line draws around a wrong argument.
@@ -65,26 +67,34 @@ class TrainingProcess:
         self._progress = ProgressFile(progress)
         self._process: subprocess.Popen[bytes] | None = None
         self._last = TrainingReport()
+        self._work: Work = "training"
         self._started_s = self._heard_s = 0.0
         self._log_start = 0
         self._kill_at_s: float | None = None
+
+    @property
+    def noun(self) -> str:
+        """What runs, or ran last."""
+        return _NOUNS[self._work]
 
     @property
     def running(self) -> bool:
         """Whether there is a child, as of the last `poll`."""
         return self._process is not None
 
-    def start(self, command: Sequence[str]) -> TrainingReport:
+    def start(self, command: Sequence[str], work: Work = "training") -> TrainingReport:
         """Start the child.
 
         Args:
             command: Program and arguments.
+            work: What it does.
         Raises:
             XkdError: one runs already, or the work folder cannot be written.
         """
         report = self.poll()
         if self.running:
-            raise XkdError(f"training is running already ({report.message}); stop it first")
+            raise XkdError(f"{self.noun} is running already ({report.message}); stop it first")
+        self._work = work
         try:
             for path in (self._progress_path, self._log_path):
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -96,7 +106,7 @@ class TrainingProcess:
                 self._process = self._spawn(command, log)
         except OSError as error:
             where = error.filename or self._log_path
-            raise XkdError(f"training cannot start: {where}: {error.strerror}; check permissions and free space") from error
+            raise XkdError(f"{self.noun} cannot start: {where}: {error.strerror}; check permissions and free space") from error
         self._progress = ProgressFile(self._progress_path)
         self._started_s = self._heard_s = time.monotonic()
         self._kill_at_s = None
@@ -127,7 +137,7 @@ class TrainingProcess:
             return self._last
         now = time.monotonic()
         self._last = TrainingReport(
-            state="training" if self._kill_at_s is None else "stopping",
+            state=self._work if self._kill_at_s is None else "stopping",
             message=describe(self._progress.stage),
             stage=self._progress.stage,
             seconds=now - self._started_s,
@@ -143,7 +153,7 @@ class TrainingProcess:
             XkdError: nothing runs.
         """
         if not self.running:
-            raise XkdError(f"nothing to stop: training is {self._last.state} ({self._last.message})")
+            raise XkdError(f"nothing to stop: {self.noun} is {self._last.state} ({self._last.message})")
         if self._kill_at_s is None:
             self._kill_at_s = time.monotonic() + self._grace_s
             self._signal(signal.SIGTERM)
@@ -171,7 +181,7 @@ class TrainingProcess:
         place = describe(self._progress.stage)
         done = code == 0 and (not stopped or self._progress.stage.get("stage") == "done")
         state: State = "done" if done else "stopped" if stopped else "failed"
-        message = {"stopped": f"stopped at {place}; start again to go on", "done": "training is done"}.get(state)
+        message = {"stopped": f"stopped at {place}; start again to go on", "done": self._outcome()}.get(state)
         self._last = TrainingReport(
             state=state,
             message=message or f"{self._reason(code)} (at {place}); see {self._log_path}, start again to go on",
@@ -180,13 +190,17 @@ class TrainingProcess:
         )
         self._process = None
 
+    def _outcome(self) -> str:
+        said = self._progress.stage.get("outcome")
+        return f"{self.noun} is done" + (f": {said}" if said else "")
+
     def _reason(self, code: int) -> str:
         if self._progress.error:
-            return f"training failed: {self._progress.error}"
+            return f"{self.noun} failed: {self._progress.error}"
         if code < 0:
             name = signal.Signals(-code).name
-            return f"training was killed by {name}" + (", perhaps for want of memory" if name == "SIGKILL" else "")
-        return f"training ended with code {code}: {self._last_words()}"
+            return f"{self.noun} was killed by {name}" + (", perhaps for want of memory" if name == "SIGKILL" else "")
+        return f"{self.noun} ended with code {code}: {self._last_words()}"
 
     def _last_words(self) -> str:
         """Return the last line that this start printed, without the word that errors begin with."""

@@ -18,11 +18,11 @@ class TrainerState:
     """How it stands.
 
     Attributes:
-        state: idle, collecting, training, stopping, stopped, done or failed.
+        state: idle, collecting, training, adapting, stopping, stopped, done or failed.
         message: One line for people.
-        stage: The last line of progress of `xkd learn`.
+        stage: The last line of progress of `xkd learn` or `xkd adapt`.
         pairs: Collected so far, None when nothing is collected.
-        quiet_s: Time since the training said anything.
+        quiet_s: Time since the child said anything.
         stale_s: From when on that is worth a warning.
         facts: Further rows: paths.
     """
@@ -44,8 +44,8 @@ class TrainerState:
         """Return level and sentence for /diagnostics."""
         if self.state == "failed":
             return DiagnosticStatus.ERROR, self.message
-        if self.state == "training" and self.quiet_s > self.stale_s:
-            return DiagnosticStatus.WARN, f"the training has not said anything for {self.quiet_s:.0f} s; last: {self.message}"
+        if self.state in ("training", "adapting") and self.quiet_s > self.stale_s:
+            return DiagnosticStatus.WARN, f"{self.state}: the child has not said anything for {self.quiet_s:.0f} s; last: {self.message}"
         if self.state == "collecting" and not self.pairs:
             return DiagnosticStatus.WARN, f"collecting: {self.message}"
         return DiagnosticStatus.OK, f"{self.state}: {self.message}"

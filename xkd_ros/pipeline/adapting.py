@@ -21,16 +21,16 @@ from xkd_ros.distill.student_input import StudentConfig
 from xkd_ros.export.onnx_export import export_onnx
 from xkd_ros.nets.checkpoint import load_student, save_student
 from xkd_ros.nets.student import Student
-from xkd_ros.pipeline.learn_config import DEFAULT_TEACHER
+from xkd_ros.pipeline.learn_progress import LearnProgress
 from xkd_ros.pipeline.model_page import write_model_page
-from xkd_ros.pipeline.progress import console
 from xkd_ros.pipeline.run_folder import claim_folder
-from xkd_ros.pipeline.studies.progress import StudyProgress
-from xkd_ros.pipeline.teacher_specs import find_teacher
 from xkd_ros.teacher.class_map import load_class_map
 from xkd_ros.teacher.config import TargetConfig, TeacherConfig
+from xkd_ros.teacher.model_folder import DEFAULT_TEACHER, find_teacher
 from xkd_ros.teacher.teacher import load_teacher
 from xkd_ros.train.engine import make_fabric
+
+STEPS = ("frames", "units", "adapt", "export")
 
 
 class AdaptRunConfig(BaseModel):
@@ -58,7 +58,13 @@ class _Claim(BaseModel):
 
 
 def adapt_model(
-    model: Path, bags: Sequence[Path], out: Path, work: Path, rigs: Sequence[Path] = (), changes: Sequence[str] = ()
+    model: Path,
+    bags: Sequence[Path],
+    out: Path,
+    work: Path,
+    rigs: Sequence[Path] = (),
+    changes: Sequence[str] = (),
+    progress_file: Path | None = None,
 ) -> Adaptation:
     """Adapt and print the agreement before and after; nothing is written where the adaptation is rolled back.
 
@@ -69,11 +75,14 @@ def adapt_model(
         work: Frames and checkpoint; the same command goes on where it stopped.
         rigs: Rig files for what recordings lack.
         changes: `key=value` lines over the settings.
+        progress_file: Lines of JSON for whoever watches; see `LearnProgress`.
     Raises:
-        ConfigError: the model's classes are not those of the class map, or too few frames.
+        ConfigError: the folder to write is the model's own, the model's classes are not those of the class map, or too few frames.
         XkdError: whatever else does not fit, in one line.
     """
     config = validate(change({}, changes), AdaptRunConfig, "--set")
+    if out.resolve() == model.resolve():
+        raise ConfigError(f"{out} is the model that is adapted, and stays as it is; give another folder for the adapted one")
     student, card = load_student(model)
     class_map = load_class_map(config.classes)
     if class_map.label_set.hash != card.labels.hash:
@@ -88,22 +97,22 @@ def adapt_model(
     teachers = [load_teacher(find_teacher(config.teacher), class_map, str(fabric.device), config.looks)]
     makers = make_makers(config.adapt, teachers, class_map, str(fabric.device))
     reads = StudentConfig(geometry=card.geometry, intensity="per_scan" if card.intensity.per_scan else "per_rig")
-    with StudyProgress(1).shown() as progress:
-        progress.begin(f"adapting {card.name}")
-        with progress.step("storing frames") as report:
-            frames = write_frames(bags, work / "frames", config.frames, list(rigs) or None, progress=report)
+    with LearnProgress(len(STEPS), progress_file).shown() as progress:
+        progress.start(STEPS[0], 0)
+        frames = write_frames(bags, work / "frames", config.frames, list(rigs) or None, progress=progress)
+        progress.start(STEPS[1], 1)
         numbers = first_minutes(frames, config.minutes, config.most_frames)
         units: dict[int, FrameUnits] = {}
-        with progress.step("asking the teacher") as report:
-            for done, number in enumerate(numbers.tolist(), 1):
-                units[number] = units_of(frames[number], makers, config.targets)
-                report(done, len(numbers), {})
-        with progress.step("adapting") as report:
-            result = adapt_student(student, frames, units, numbers, reads, config.adapt, work / "adapt", fabric, report)
+        for done, number in enumerate(numbers.tolist(), 1):
+            units[number] = units_of(frames[number], makers, config.targets)
+            progress(done, len(numbers))
+        progress.start(STEPS[2], 2)
+        result = adapt_student(student, frames, units, numbers, reads, config.adapt, work / "adapt", fabric, progress)
         if result.kept:
-            with progress.step("writing the model"):
-                _write(result, card, out, f"xkd adapt {model} {' '.join(names[0])} -o {out}", [Path(bag).name for bag in names[0]])
-    console.print(result.line if result.kept else f"{result.line}; {model} stays as it is, {out} is not written", highlight=False)
+            progress.start(STEPS[3], 3)
+            _write(result, card, out, f"xkd adapt {model} {' '.join(names[0])} -o {out}", [Path(bag).name for bag in names[0]])
+        written = f"the adapted model is in {out}" if result.kept else f"{model} stays as it is, {out} is not written"
+        progress.conclude(f"{result.line}; {written}")
     return result
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +18,22 @@ from xkd_ros.core.se3 import rotation_from_rpy
 from xkd_ros.evaluate.pictures import draw_scan
 from xkd_ros.msgs.cloud import decode_cloud
 from xkd_ros.msgs.labelled_cloud import LabelledCloudFormat
+from xkd_ros.pipeline.fused_labels import FRESH_MS, FusedLabels
 from xkd_ros.pipeline.progress import console, make_progress
+from xkd_ros.pipeline.recorded_pictures import RecordedPictures
 from xkd_ros.points.levelling import estimate_levelling
 from xkd_ros.runtime.segmenter import Segmenter
 
 logger = logging.getLogger(__name__)
 OUTPUT_TOPIC = "/semantic_points"
+
+
+@dataclass(frozen=True)
+class FusedPictures:
+    """What the fused head needs beside the model: the image teacher it was trained with, and a rig where the recording has none."""
+
+    teacher: str
+    rig: Path | None = None
 
 
 def label_bag(
@@ -32,6 +44,7 @@ def label_bag(
     topic: str | None = None,
     backend: str = "auto",
     threads: int | None = None,
+    fused: FusedPictures | None = None,
 ) -> None:
     """Write a copy of `bag` with `/semantic_points` beside the original topics; print what was found.
 
@@ -45,17 +58,20 @@ def label_bag(
         topic: Point topic; None takes the only one.
         backend: As for `Segmenter.load`.
         threads: CPU threads.
+        fused: Let pictures have their say, by the fused head of the model.
     Raises:
         BagError, ModelError: named in one line.
     """
-    segmenter = Segmenter.load(model, backend=backend, threads=threads)
+    head = FusedLabels.load(model, fused.teacher, backend, threads) if fused else None
+    segmenter = head.fused.segmenter if head else Segmenter.load(model, backend=backend, threads=threads)
     with open_recording(bag) as recording:
         points_topic = recording.find_points_topic(topic)
         if OUTPUT_TOPIC in recording.topics:
             raise BagError(f"{bag} already has {OUTPUT_TOPIC}; label the original recording")
-        job = _Labelling(segmenter, pictures)
+        seen = RecordedPictures(bag, points_topic, fused.rig, FRESH_MS) if fused else None
+        job = _Labelling(segmenter, pictures, head, seen)
         total = sum(info.count for info in recording.topics.values())
-        with BagWriter(out) as writer, make_progress() as display:
+        with seen or nullcontext(), BagWriter(out) as writer, make_progress() as display:
             task = display.add_task(f"labelling {bag.name or bag}", total=total, note="")
             for record in recording.records():
                 writer.copy(record)
@@ -69,8 +85,8 @@ def label_bag(
 class _Labelling:
     """The running totals of one job."""
 
-    def __init__(self, segmenter: Segmenter, pictures: Path | None) -> None:
-        self._segmenter, self._pictures = segmenter, pictures
+    def __init__(self, segmenter: Segmenter, pictures: Path | None, fused: FusedLabels | None, seen: RecordedPictures | None) -> None:
+        self._segmenter, self._pictures, self._fused, self._seen = segmenter, pictures, fused, seen
         self._format = LabelledCloudFormat()
         self._label_set = segmenter.card.labels
         self.scans = 0
@@ -85,7 +101,8 @@ class _Labelling:
         except CloudError as error:
             self._rejected[str(error)] = self._rejected.get(str(error), 0) + 1
             return
-        segmentation = self._segmenter.segment(scan.points_m, scan.intensity)
+        infer = self._fused.infer_with(scan, self._seen.views) if self._fused and self._seen else None
+        segmentation = self._segmenter.segment(scan.points_m, scan.intensity, infer=infer)
         parts = self._format.encode(message, segmentation, self._label_set.palette)
         types = recording.typestore.types
         writer.write(OUTPUT_TOPIC, parts.to_message(message.header, types), record.stamp_ns)
@@ -117,5 +134,7 @@ class _Labelling:
                 name = self._label_set.names[index] if index < len(self._label_set) else "unknown"
                 table.add_row(name, f"{self._counts[index]:,}", f"{100 * self._counts[index] / total:.1f} %")
         console.print(table)
+        for row, value in self._fused.facts().items() if self._fused else ():
+            console.print(f"{row}: {value}", highlight=False)
         if self._ms:
             console.print(f"{np.median(self._ms):.0f} ms per scan (median); written to {out}")

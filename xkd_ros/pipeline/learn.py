@@ -23,7 +23,8 @@ from xkd_ros.pipeline.learned_model import write_learned_model
 from xkd_ros.pipeline.learning import SHOWN, Learning, Result, Sources
 from xkd_ros.pipeline.progress import console
 from xkd_ros.pipeline.run_folder import RunFolder, StageRecord, stage_key
-from xkd_ros.pipeline.teacher_specs import check_names, find_teacher
+from xkd_ros.pipeline.teacher_specs import check_names
+from xkd_ros.teacher.model_folder import find_teacher
 from xkd_ros.train.engine import make_fabric
 
 RUN_FILE = "learn.json"
@@ -264,8 +265,10 @@ class _Job:
             settings["class_map"] = self._learning.class_map.hash
         if stage.name == "targets":
             settings["teachers"] = [_sizes(Path(find_teacher(spec))) for spec in self._config.teachers]
-        if stage.name == "finetune" and isinstance(self._config.finetune, PartDistillConfig) and self._config.finetune.box_teacher:
-            settings["box_teacher"] = _sizes(Path(self._config.finetune.box_teacher))
+        if stage.name == "finetune" and isinstance(self._config.finetune, PartDistillConfig):
+            for name in ("box_teacher", "generated"):
+                if path := getattr(self._config.finetune, name):
+                    settings[name] = _sizes(Path(path))
         if stage.name == "export":
             settings["out"] = str(self._out)
         return stage_key(stage.name, settings, inputs)

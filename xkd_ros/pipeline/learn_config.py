@@ -16,8 +16,7 @@ from xkd_ros.distill.pseudo_config import PseudoConfig
 from xkd_ros.distill.recipe import DistilConfig, FinetuneConfig, ProbeConfig, Recipe
 from xkd_ros.distill.student_input import StudentConfig
 from xkd_ros.teacher.config import TargetConfig, TeacherConfig
-
-DEFAULT_TEACHER = "sim2d-indoor12"
+from xkd_ros.teacher.model_folder import DEFAULT_TEACHER
 
 
 class LearnConfig(BaseModel):

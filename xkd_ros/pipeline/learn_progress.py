@@ -20,7 +20,7 @@ class LearnProgress:
     """Stage, ETA, samples per second and loss, on the terminal and as lines of JSON (`--progress FILE`).
 
     Lines: {"stage", "stage_index", "stages", "done", "total", "eta_s", and loss or samples_per_s where known}; the last is
-    {"stage": "done"} or {"error": one line}.
+    {"stage": "done"}, with "outcome" where there is something to say, or {"error": one line}.
     """
 
     def __init__(self, stages: int, file: Path | None = None, quiet: bool = False) -> None:
@@ -29,6 +29,7 @@ class LearnProgress:
         self._task: TaskID | None = None
         self._name, self._index, self._started, self._written = "", 0, 0.0, 0.0
         self._first: int | None = None
+        self._outcome = ""
 
     @contextmanager
     def shown(self) -> Iterator[LearnProgress]:
@@ -43,7 +44,7 @@ class LearnProgress:
                 raise
             finally:
                 self._display = None
-        self._write({"stage": "done"})
+        self._write({"stage": "done", **({"outcome": self._outcome} if self._outcome else {})})
 
     def start(self, name: str, index: int) -> None:
         """Begin stage `index` (from 0)."""
@@ -72,6 +73,11 @@ class LearnProgress:
         """Print a line above the display."""
         if self._display and not self._quiet:
             self._display.console.print(text, highlight=False)
+
+    def conclude(self, text: str) -> None:
+        """Say what came of it all; whoever watches the file finds it in the last line."""
+        self._outcome = text
+        self.say(text)
 
     def _write(self, line: dict[str, Any]) -> None:
         self._written = time.monotonic()

@@ -27,8 +27,6 @@ from xkd_ros.distill.labelled_frames import Labels
 from xkd_ros.distill.lesson import Lesson
 from xkd_ros.distill.methods import FINETUNE, train_student
 from xkd_ros.distill.partdistill.config import PartDistillConfig
-from xkd_ros.distill.partdistill.unit_report import REPORT_NAME as UNIT_REPORT_NAME
-from xkd_ros.distill.partdistill.unit_report import load_unit_report
 from xkd_ros.distill.probe import run_probe
 from xkd_ros.distill.pseudo_labels import write_pseudo_labels
 from xkd_ros.evaluate.evaluation import EVALUATION_NAME
@@ -36,17 +34,19 @@ from xkd_ros.evaluate.frame_evaluation import evaluate_frames
 from xkd_ros.evaluate.report import write_report
 from xkd_ros.evaluate.scan_logits import calibrate, logits_of
 from xkd_ros.evaluate.scan_sample import write_evaluation
+from xkd_ros.metrics.unit_quality import REPORT_NAME as UNIT_REPORT_NAME
+from xkd_ros.metrics.unit_quality import load_unit_report
 from xkd_ros.nets.checkpoint import load_student, save_student
 from xkd_ros.nets.student import Student
 from xkd_ros.pipeline.learn_config import LearnConfig
 from xkd_ros.pipeline.progress import console
 from xkd_ros.pipeline.report import REPORT_NAME
-from xkd_ros.pipeline.teacher_specs import find_teacher
 from xkd_ros.pipeline.unit_stage import make_units, open_generated
 from xkd_ros.runtime.segmenter import Segmenter
 from xkd_ros.runtime.torch_backend import run_in_memory
 from xkd_ros.teacher.class_map import ClassMap, load_class_map
 from xkd_ros.teacher.live_targets import LiveTargets
+from xkd_ros.teacher.model_folder import find_teacher
 from xkd_ros.teacher.target_store import TargetStore
 from xkd_ros.teacher.target_writer import write_targets
 from xkd_ros.teacher.teacher import Teacher, load_teacher
@@ -240,18 +240,21 @@ class Learning:
         frames, names = self.open_frames(), self.class_map.label_set
         groups = INDOOR12_TO_STRUCT4[: len(INDOOR12)] if names.hash == INDOOR12.hash else None
         labels: Labels = self.open_labels(frames)
+        labelled = None
         if self.config.labels != "pseudo":
-            labels = GivenLabels(frames, names, labels if self.config.labels == "both" else None)
+            labels = given = GivenLabels(frames, names, labels if self.config.labels == "both" else None)
+            labelled = given.numbers("train") if self.config.labels == "given" else None
         targets = self.open_targets(frames) if images else None
         looks = "" if targets is None else targets.manifest.looks
-        return Lesson(frames, labels, len(names), load_backbone(self.work / "distill"), targets, groups, looks)
+        return Lesson(frames, labels, len(names), load_backbone(self.work / "distill"), targets, groups, looks, labelled=labelled)
 
     def _with_units(self, lesson: Lesson, config: PartDistillConfig, folder: Path, progress: Progress) -> Lesson:
         """Add the units of the training frames, and simulated frames where they are asked for."""
         frames, seen, device = self.open_frames(), self.config.targets, str(self.fabric.device)
         first = self.fabric.is_global_zero
         units = make_units(config, frames, self._load_teachers, self.class_map, seen, folder, device, first, progress)
-        return replace(lesson, units=units, generated=open_generated(config, self.class_map))
+        generated = open_generated(config.generated, self.class_map, folder.with_name("generated"), first, progress)
+        return replace(lesson, units=units, generated=generated)
 
     def _intensity(self, frames: FrameStore, rig: str) -> IntensityConfig:
         return self.config.student.statistics(rig, frames.manifest.intensity)

@@ -1,14 +1,13 @@
-"""Where the teachers that a configuration names are: folders, hub ids, and those that come with the package."""
+"""Refuses a configuration whose teachers or classes are not there, before hours are spent."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from xkd_ros.core.share import share_folders
 from xkd_ros.distill.partdistill.config import PartDistillConfig
 from xkd_ros.pipeline.learn_config import LearnConfig
 from xkd_ros.teacher.class_map import load_class_map
-from xkd_ros.teacher.model_folder import find_folder
+from xkd_ros.teacher.model_folder import find_folder, find_teacher
 from xkd_ros.teacher.teacher import OWN_TEACHER
 
 
@@ -26,11 +25,3 @@ def check_names(config: LearnConfig) -> None:
     for spec in map(find_teacher, (*config.teachers, *boxes)):
         if Path(spec).is_dir() or spec.count("/") != 1:
             find_folder(spec, OWN_TEACHER)
-
-
-def find_teacher(spec: str) -> str:
-    """Find a teacher that comes with the package by its bare name; anything else is returned as it is."""
-    for share in share_folders():
-        if Path(spec).name == spec and (share / "models" / "teachers" / spec).is_dir():
-            return str(share / "models" / "teachers" / spec)
-    return spec

@@ -6,7 +6,12 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from xkd_ros.bags.frame_config import FrameConfig
+from xkd_ros.bags.frame_manifest import MANIFEST_NAME as FRAMES_NAME
 from xkd_ros.bags.frame_store import FrameStore
+from xkd_ros.bags.frame_writer import write_frames
+from xkd_ros.bags.truth import SIMULATION_FILE
+from xkd_ros.core.errors import BagError
 from xkd_ros.distill.given_labels import GivenLabels
 from xkd_ros.distill.partdistill.config import PartDistillConfig
 from xkd_ros.distill.partdistill.unit_makers import make_makers, write_units
@@ -47,20 +52,45 @@ def make_units(
         ModelError: no such box teacher.
     """
     if not first:
-        while not (folder / MANIFEST_NAME).is_file():
-            time.sleep(_WAIT_S)
+        _wait_for(folder / MANIFEST_NAME)
         return UnitStore(folder, frames.hash)
     return write_units(frames, make_makers(config, teachers() if config.pixels else (), class_map, device), folder, seen, progress)
 
 
-def open_generated(config: PartDistillConfig, class_map: ClassMap) -> tuple[FrameStore, GivenLabels] | None:
+def open_generated(
+    path: Path | None, class_map: ClassMap, folder: Path, first: bool, progress: Progress
+) -> tuple[FrameStore, GivenLabels] | None:
     """Open the simulated frames that are mixed in, with their true labels; None where none are asked for.
 
+    Args:
+        path: A frame store, or a simulated recording, or a folder of such, which become a frame store first.
+        class_map: Classes.
+        folder: Of that frame store.
+        first: Whether this process writes it; the others wait.
+        progress: (done, total, facts).
     Raises:
-        BagError: no such store.
+        BagError: nothing of that kind is there.
         ConfigError: it has no true labels of these classes.
     """
-    if config.generated is None:
+    if path is None:
         return None
-    frames = FrameStore(config.generated)
+    if not (path / FRAMES_NAME).is_file():
+        path = _store(path, folder, first, progress)
+    frames = FrameStore(path)
     return frames, GivenLabels(frames, class_map.label_set)
+
+
+def _store(path: Path, folder: Path, first: bool, progress: Progress) -> Path:
+    bags = [bag for bag in (path, *(sorted(path.iterdir()) if path.is_dir() else ())) if (bag / SIMULATION_FILE).is_file()]
+    if not bags:
+        raise BagError(f"{path} holds neither frames nor simulated recordings; give the folder that `xkd simulate` wrote")
+    if first:
+        # Scans without a picture have true labels too.
+        write_frames(bags, folder, FrameConfig(split="bag", shares=(1.0, 0.0, 0.0), keep_unpaired=True), progress=progress)
+    _wait_for(folder / FRAMES_NAME)
+    return folder
+
+
+def _wait_for(path: Path) -> None:
+    while not path.is_file():
+        time.sleep(_WAIT_S)

@@ -27,6 +27,9 @@ Outside = Literal["nearest", "unknown"]
 Fuse = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """(points_m (N, 3) float32 sampled points, lidar frame; logits (N, C), divided by the temperature) → logits (N, C) that know more."""
 
+Infer = Callable[[NetInput], np.ndarray]
+"""The network's input → (N, C) logits."""
+
 
 class Segmenter:
     """A model with the backend that runs it. One scan at a time: not for several threads at once.
@@ -106,6 +109,7 @@ class Segmenter:
         intensity: np.ndarray | None = None,
         rotation: np.ndarray | None = None,
         fuse: Fuse | None = None,
+        infer: Infer | None = None,
     ) -> Segmentation:
         """Label every point.
 
@@ -114,6 +118,7 @@ class Segmenter:
             intensity: (M,) in the sensor's unit, or None.
             rotation: (3, 3) levelled_from_lidar; None estimates it from this scan.
             fuse: Called when the network is done, to join its answer with what else is known; `temporal.TemporalFusion` with a pose.
+            infer: Asked instead of the backend, such as a fused head that also sees a picture.
         Returns:
             Labels in input order with milliseconds per stage (level, preprocess, inference, fusion, postprocess, total). What is no
             measurement, and everything when no point lies in the field of view, is 255 with probability 0 and entropy 1.
@@ -129,7 +134,7 @@ class Segmenter:
         clock.append(time.perf_counter())
         net_input = self._preprocess(points_m, intensity, rotation, limit=self._thin if self.share < 1 else None)
         clock.append(time.perf_counter())
-        logits = self.infer(net_input) / np.float32(self.card.temperature)
+        logits = (infer or self.infer)(net_input) / np.float32(self.card.temperature)
         clock.append(time.perf_counter())
         if fuse is not None:
             logits = fuse(np.asarray(points_m[net_input.kept], np.float32), logits)

@@ -11,7 +11,10 @@ from typing import Any
 
 from xkd_ros.core.errors import MissingPackageError, ModelError, require
 from xkd_ros.core.files import sha256
+from xkd_ros.core.share import share_folders
 
+DEFAULT_TEACHER = "sim2d-indoor12"
+"""Comes with the package."""
 _INSTALL = "pip install 'transformers>=5'"
 _LARGEST_JSON_BYTES = 64_000_000
 # Single file or, with .index.json, several; the first that is there is what transformers takes.
@@ -19,6 +22,14 @@ _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.
 # Only for training, or rebuilt from the configuration: checkpoints of different ages have them or not.
 _NOT_NEEDED = ("criterion.", "mask_token", "position_ids", "relative_position_index", "text_mapper.", "norm_mean", "norm_std")
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def find_teacher(spec: str) -> str:
+    """Find a teacher that comes with the package by its bare name; anything else is returned as it is."""
+    for share in share_folders():
+        if Path(spec).name == spec and (share / "models" / "teachers" / spec).is_dir():
+            return str(share / "models" / "teachers" / spec)
+    return spec
 
 
 def find_folder(spec: str, own_mark: str) -> Path:

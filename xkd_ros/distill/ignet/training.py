@@ -55,7 +55,7 @@ def run_ignet(
     One run of `config.steps` steps that pauses to choose labels, where the source trains twice from the start.
     """
     every = lesson.frames.numbers("train")
-    labelled = share_of(every, config.label_share, config.seed)
+    labelled = share_of(lesson.labelled_numbers(), config.label_share, config.seed)
     given = _LabelledOnly(lesson.labels, frozenset(labelled.tolist()))
     lists = (labelled, np.setdiff1d(every, labelled))
     engine = config.engine(len(every), fabric.world_size)

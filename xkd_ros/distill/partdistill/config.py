@@ -58,7 +58,14 @@ class PartDistillConfig(WholeStudentConfig):
     """Learning from masks with a class; `class_weight_power` counts with `balance: power` alone."""
 
     method: Literal["partdistill"]
-    label_share: float = Field(0.0, ge=0, le=1, description="share of the frames whose labels are learnt from beside the units (few-shot)")
+    label_share: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of the frames whose labels are learnt from beside the units; 0: those of hand-labelled scans alone (few-shot), "
+        "where there are such",
+    )
+    labelled_share: float = Field(0.25, ge=0, le=1, description="of the scans that have such labels, where fewer frames have")
     pixels: PixelUnitConfig | None = Field(PixelUnitConfig(), description="units from the label teacher; none: boxes alone")
     box_teacher: str | None = Field(None, description="folder or hub id of Grounding DINO or OWLv2; none: pixels alone")
     boxes: BoxUnitConfig = BoxUnitConfig()
@@ -66,7 +73,9 @@ class PartDistillConfig(WholeStudentConfig):
     least_points: int = Field(20, ge=1, description="a smaller unit weighs less, or few points would weigh as much as a wall")
     balance: Literal["log", "effective", "power"] = Field("log", description="how much more rare classes weigh")
     label_weight: float = Field(1.0, ge=0, description="of the cross-entropy of labels, given or simulated, beside the loss of units")
-    generated: Path | None = Field(None, description="frame store of simulated walks, whose true labels are learnt from as well")
+    generated: Path | None = Field(
+        None, description="simulated walks, whose true labels are learnt from as well: what `xkd simulate` wrote, or their frame store"
+    )
     generated_share: float = Field(0.3, ge=0, le=0.3, description="of the scans that are simulated, where there are simulated ones")
     backward: RescoringConfig | None = Field(RescoringConfig(), description="none: every unit keeps its teacher's confidence")
 

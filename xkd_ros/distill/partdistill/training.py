@@ -42,7 +42,9 @@ def run_partdistill(
     frames, units = lesson.frames, lesson.needed_units(config.method)
     numbers = frames.numbers("train")
     count = count_units(units, numbers, lesson.classes)
-    labelled = share_of(numbers, config.label_share, config.seed) if config.label_share else np.zeros(0, np.int64)
+    labelled = np.zeros(0, np.int64) if lesson.labelled is None else lesson.labelled
+    if config.label_share:
+        labelled = share_of(lesson.labelled_numbers(), config.label_share, config.seed)
     members = count.members.astype(np.float64)
     if len(labelled):
         members += count_frame_labels(lesson.labels, labelled, lesson.classes)
@@ -52,9 +54,8 @@ def run_partdistill(
         drawn_input = StudentInput(config.input, lesson.backbone.card.student, drawn.manifest.intensity)
         generated = LabelledFrames(drawn, labels, drawn.numbers("train"), drawn_input, config.seed)
     student_input = StudentInput(config.input, lesson.backbone.card.student, frames.manifest.intensity)
-    samples = UnitSamples(
-        frames, units, count, student_input, config.seed, lesson.labels, labelled, generated, config.generated_share
-    )
+    shares = (config.labelled_share, config.generated_share)
+    samples = UnitSamples(frames, units, count, student_input, config.seed, lesson.labels, labelled, generated, *shares)
     model = classifier(lesson, config)
     ledger = UnitLedger(count.units, config.backward.window_epochs if config.backward else 1)
     model.add_module("ledger", ledger)
@@ -62,8 +63,7 @@ def run_partdistill(
     judge = backward = None
     if config.backward:
         judge = UnitJudge(frames, units, count, lesson.backbone.card.student, fabric, config.backward.agreement)
-        # Generated scans take the turns of frames.
-        epoch_steps = len(numbers) / (config.batch * (1 - config.generated_share * (generated is not None)))
+        epoch_steps = len(numbers) / (config.batch * samples.ordinary_share)
         backward = Backward(ledger, judge, count.label, config.backward, epoch_steps, engine.steps, fabric)
 
     def folded(average: nn.Module) -> Student:

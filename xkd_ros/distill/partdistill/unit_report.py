@@ -2,56 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
 from xkd_ros.bags.array_file import open_array
-from xkd_ros.core.config import load_yaml
-from xkd_ros.core.errors import XkdError
 from xkd_ros.core.files import atomic_path, write_atomic
 from xkd_ros.distill.partdistill.unit_samples import UnitCount
 from xkd_ros.distill.partdistill.units import Origin, Units
+from xkd_ros.metrics.unit_quality import REPORT_NAME, ClassQuality, UnitReport
 
-SCORES_NAME, REPORT_NAME = "unit_scores.npy", "unit_report.json"
+SCORES_NAME = "unit_scores.npy"
 SCORE = np.dtype([("frame", "<i4"), ("unit", "<i4"), ("score", "<f4"), ("weight", "<f4")])
 """One row per unit of the training frames: frame number, place in its `FrameUnits`, how far the student agrees, and what it counts."""
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class ClassQuality(_Strict):
-    """Units that claim one class: how many, their points, their mean score, and how many the student drops."""
-
-    label: int
-    units: int
-    points: int
-    score: float
-    dropped: int
-
-
-class UnitReport(_Strict):
-    """Quality of the units by kind of teacher, one row per class that has units."""
-
-    origins: dict[str, tuple[ClassQuality, ...]]
-
-    def lines(self, names: Sequence[str]) -> list[str]:
-        """Lay out for people.
-
-        Args:
-            names: Of the classes.
-        """
-        return [
-            f"{origin}: {names[row.label]}: {row.units} units with {row.points} points, agreement {100 * row.score:.0f} %, "
-            f"{row.dropped} dropped"
-            for origin, rows in self.origins.items()
-            for row in rows
-        ]
 
 
 def write_unit_report(folder: Path, units: Units, count: UnitCount, scores: np.ndarray, weights: np.ndarray) -> UnitReport:
@@ -99,14 +63,3 @@ def load_unit_scores(folder: Path) -> np.ndarray:
         BagError: missing or damaged.
     """
     return open_array(folder / SCORES_NAME, SCORE, (-1,), "train again")
-
-
-def load_unit_report(folder: Path) -> UnitReport:
-    """Read the report.
-
-    Raises:
-        XkdError: missing or damaged.
-    """
-    if not (folder / REPORT_NAME).is_file():
-        raise XkdError(f"{folder} holds no {REPORT_NAME}: it was not trained by partdistill with backward scoring")
-    return load_yaml(folder / REPORT_NAME, UnitReport)

@@ -125,6 +125,7 @@ class UnitSamples:
         labels: Labels | None = None,
         labelled: np.ndarray | None = None,
         generated: Callable[[int], LabelledItem] | None = None,
+        labelled_share: float = 0.0,
         generated_share: float = 0.0,
     ) -> None:
         """Configure.
@@ -138,13 +139,23 @@ class UnitSamples:
             labels: Of these frames.
             labelled: Frames whose labels may be learnt from; None: not one.
             generated: Number → a labelled scan from elsewhere.
-            generated_share: How often that is taken instead.
+            labelled_share: At least so many of the scans have labels: a handful of hand-labelled ones would hardly ever come.
+            generated_share: How often a generated scan is taken instead.
         """
         self._frames, self._units, self._count = frames, units, count
         self._input, self._seed, self._labels = student_input, seed, labels
         self._labelled = frozenset(() if labelled is None else labelled.tolist())
-        self._generated, self._generated_share = generated, generated_share
+        self._generated, self._generated_share = generated, generated_share if generated else 0.0
+        natural = len(self._labelled) / len(count.frames)
+        self._preferred = max(0.0, (labelled_share - natural) / (1 - natural)) if 0 < natural < 1 else 0.0
+        self._few = np.array(sorted(self._labelled), np.int64)
+        self._few_order = ShuffledPasses(len(self._few), seed)
         self._order = ShuffledPasses(len(count.frames), seed)
+
+    @property
+    def ordinary_share(self) -> float:
+        """How many of the items are of frames in their turn, neither generated nor preferred for their labels."""
+        return (1 - self._generated_share) * (1 - self._preferred)
 
     def __call__(self, number: int) -> UnitItem:
         """Make item `number`.
@@ -159,7 +170,10 @@ class UnitSamples:
 
     def _make(self, number: int) -> UnitItem | None:
         rng = np.random.default_rng((self._seed, number))
-        index = int(self._count.frames[self._order(number)])
+        if np.random.default_rng((self._seed, number, 2)).random() < self._preferred:
+            index = int(self._few[self._few_order(number)])
+        else:
+            index = int(self._count.frames[self._order(number)])
         frame, units = self._frames.scan(index), self._units[index]
         known = np.zeros(len(frame.points_m), bool)
         known[inside_frame(units, index, len(known))] = True

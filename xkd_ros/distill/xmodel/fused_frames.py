@@ -56,7 +56,7 @@ class FusedFrames(LabelledFrames):
             ConfigError: no frames, no targets, targets without features, or not one point that a picture shows.
         """
         every = lesson.frames.numbers("train")
-        self.numbers = share_of(every, config.label_share, config.seed)
+        self.numbers = share_of(lesson.labelled_numbers(), config.label_share, config.seed)
         student_input = StudentInput(config.input, lesson.backbone.card.student, lesson.frames.manifest.intensity)
         super().__init__(lesson.frames, lesson.labels, self.numbers, student_input, config.seed)
         self._targets, self._config = lesson.teacher(config.method), config

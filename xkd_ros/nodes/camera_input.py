@@ -1,0 +1,147 @@
+"""One camera that a node listens to: image topic, whatever its type, calibration from a rig file or CameraInfo."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
+from rclpy.serialization import deserialize_message
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+
+from xkd_ros.core.camera import Camera
+from xkd_ros.core.errors import ConfigError
+from xkd_ros.core.rig import CameraConfig, RigConfig
+from xkd_ros.core.types import CameraImage
+from xkd_ros.msgs.camera_info import camera_from_info
+from xkd_ros.msgs.image import decode_image
+from xkd_ros.nodes.callbacks import guarded
+from xkd_ros.nodes.qos import deaf_to, subscription_events
+from xkd_ros.nodes.replayer_parameters import split_names
+
+_TYPES = {"sensor_msgs/msg/Image": Image, "sensor_msgs/msg/CompressedImage": CompressedImage}
+
+
+@dataclass(frozen=True)
+class CameraSource:
+    """Where a camera's data comes from; `config` is None without a rig file."""
+
+    name: str
+    image_topic: str
+    info_topic: str
+    config: CameraConfig | None = None
+
+
+def list_sources(rig: RigConfig | None, images: str, camera_infos: str, camera_names: str) -> list[CameraSource]:
+    """Find the cameras from the rig, or from the parameters; topics that are given stand before those of the rig.
+
+    Raises:
+        ConfigError: no camera, or lists of different lengths.
+    """
+    if rig is not None:
+        topics = split_names(images) or [camera.topic for camera in rig.cameras] or _no_camera("the rig has no camera")
+        infos = split_names(camera_infos) or [_info_beside(topic) for topic in topics]
+        if not len(topics) == len(infos) == len(rig.cameras):
+            raise ConfigError(f"{len(topics)} images, {len(infos)} camera_infos, {len(rig.cameras)} cameras of the rig: give one each")
+        return [CameraSource(camera.name, topic, info, camera) for camera, topic, info in zip(rig.cameras, topics, infos)]
+    topics = split_names(images) or _no_camera("no camera given: set rig to a rig YAML, or images to the image topics")
+    infos = split_names(camera_infos) or [_info_beside(topic) for topic in topics]
+    default = ["camera"] if len(topics) == 1 else [f"camera{number}" for number in range(len(topics))]
+    names = split_names(camera_names) or default
+    if not len(topics) == len(infos) == len(names) or len(set(names)) < len(names):
+        raise ConfigError(f"{len(topics)} images, {len(infos)} camera_infos, {len(names)} camera_names: give one of each per camera")
+    return [CameraSource(*source) for source in zip(names, topics, infos)]
+
+
+def _no_camera(sentence: str) -> list[Any]:
+    raise ConfigError(sentence)
+
+
+def _info_beside(image_topic: str) -> str:
+    """Guess the CameraInfo topic as image_transport does: the sibling of the image topic."""
+    return image_topic.removesuffix("/compressed").rpartition("/")[0] + "/camera_info"
+
+
+class CameraInput:
+    """Subscribes as soon as the type of the image topic is known.
+
+    Attributes:
+        source: Names of the inputs.
+        info: The last CameraInfo, None before the first.
+        image_type: Message class of the image topic, None while it is not known.
+    """
+
+    def __init__(self, node: Node, source: CameraSource, qos: QoSProfile, on_image: Callable[[bytes], None]) -> None:
+        """Listen.
+
+        Args:
+            node: Owns the subscriptions.
+            source: Names of the inputs.
+            qos: Of images; CameraInfo is small and always asked for as it comes.
+            on_image: Gets each image, serialized.
+        """
+        self.source = source
+        self.info: CameraInfo | None = None
+        self.image_type: Any = None
+        self._node, self._qos, self._on_image = node, qos, on_image
+        node.create_subscription(CameraInfo, source.info_topic, guarded(node, self._on_info, "camera_info not used"), qos)
+        if source.image_topic.endswith("/compressed"):
+            self._subscribe("sensor_msgs/msg/CompressedImage")
+
+    @property
+    def listening(self) -> bool:
+        """Whether the image type is known and subscribed to."""
+        return self.image_type is not None
+
+    def deaf_to(self) -> list[str]:
+        """Name the publishers of images that are not heard; one sentence each."""
+        if not self.listening:
+            return []
+        kind = next(name for name, image_type in _TYPES.items() if image_type is self.image_type)
+        return deaf_to(self._node, self._node.resolve_topic_name(self.source.image_topic), kind, self._qos)
+
+    def look_for_type(self) -> None:
+        """Subscribe when a publisher shows what the image topic carries."""
+        if self.listening:
+            return
+        topic = self._node.resolve_topic_name(self.source.image_topic)
+        for info in self._node.get_publishers_info_by_topic(topic):
+            if info.topic_type in _TYPES:
+                self._subscribe(info.topic_type)
+                return
+
+    def _subscribe(self, type_name: str) -> None:
+        self.image_type = _TYPES[type_name]
+        self._node.create_subscription(
+            self.image_type,
+            self.source.image_topic,
+            guarded(self._node, self._on_image, "image not used"),
+            self._qos,
+            raw=True,
+            event_callbacks=subscription_events(self._node, self.source.image_topic),
+        )
+
+    def _on_info(self, message: CameraInfo) -> None:
+        self.info = message
+
+    def decode(self, raw: bytes) -> CameraImage:
+        """Decode a serialized image of this camera."""
+        return decode_image(deserialize_message(raw, self.image_type))
+
+    def camera(self, image: CameraImage) -> Camera | None:
+        """Return the intrinsics for an image of this size, the rig file first; None while nothing is known."""
+        if self.source.config is not None:
+            camera = self.source.config.camera()
+        elif self.info is not None:
+            camera = camera_from_info(self.info)
+        else:
+            return None
+        height, width = image.rgb.shape[:2]
+        return camera if (camera.width, camera.height) == (width, height) else camera.scaled(width, height)
+
+    def cam_from_lidar(self) -> np.ndarray | None:
+        """Return the extrinsics of the rig file, (4, 4); None without one."""
+        return None if self.source.config is None else self.source.config.transform()
