@@ -69,6 +69,11 @@ class Truth:
     folder: Path
     facts: dict[str, Any]
 
+    @property
+    def stamps_ns(self) -> list[int]:
+        """Stamps of the scans, ascending."""
+        return sorted(int(path.stem) for path in (self.folder / TRUTH_FOLDER).glob("*.npz"))
+
     def labels(self, stamp_ns: int) -> np.ndarray:
         """Read (N,) uint8 labels in cloud order."""
         with np.load(self.folder / TRUTH_FOLDER / f"{stamp_ns}.npz", allow_pickle=False) as arrays:
