@@ -28,14 +28,15 @@ def test_a_rig_file_elsewhere_does_not_lead_out_of_the_folder() -> None:
 
 
 def test_each_rig_walks_through_each_building_in_few_frames(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run_simulations(range(3, 5), ("vlp32",), seconds=0.6, every=3, out=tmp_path / "walks", processes=1)
+    walks = [Walk("vlp32", seed, 0.6, 3) for seed in (3, 4)]
+    run_simulations(walks, tmp_path / "walks", processes=1)
     folders = sorted(path.name for path in (tmp_path / "walks").iterdir())
     assert folders == ["vlp32-003", "vlp32-004"]
     assert [load_truth(tmp_path / "walks" / name).facts["seed"] for name in folders] == [3, 4]
     assert len(list((tmp_path / "walks" / "vlp32-003" / "truth").glob("*.npz"))) == 2
     said = capsys.readouterr().out
     assert "xkd learn" in said and "wrote 2 recordings" in said
-    run_simulations(range(3, 5), ("vlp32",), seconds=0.6, every=3, out=tmp_path / "walks", processes=1)
+    run_simulations(walks, tmp_path / "walks", processes=1)
     assert "wrote 0 recordings" in (said := " ".join(capsys.readouterr().out.split())) and "2 were there and are kept" in said
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from xkd_ros.core.errors import BagError, ConfigError
+from xkd_ros.core.labels import INDOOR12
 from xkd_ros.core.rig import load_rig, save_rig
 from xkd_ros.core.se3 import apply, invert
 from xkd_ros.msgs.camera_info import camera_from_info
@@ -172,6 +173,29 @@ def test_nobody_walks_through_walls() -> None:
             assert (caster.cast(origins, rays).distance_m > length[moving]).all()
     for way in ways[1:]:
         assert np.hypot(*(way - rig).T).min() > 0.5
+
+
+def test_more_walkers_are_asked_for(tmp_path: Path) -> None:
+    """Two are the default; more of them walk, are seen, and stand in truth.json."""
+    walkers, seen = [], []
+    for asked in (0, 2, 12):
+        folder = tmp_path / str(asked)
+        summary = simulate(SEED, "ouster16", 0.4, folder, pictures=False, walkers=asked)
+        assert json.loads((folder / "truth.json").read_text())["walkers"] == summary.walkers
+        walkers.append(summary.walkers)
+        labels = [np.load(path)["labels"] for path in sorted((folder / "truth").glob("*.npz"))]
+        seen.append(sum(int((scan == INDOOR12.names.index("person")).sum()) for scan in labels))
+    assert walkers[0] + 1 <= walkers[1] <= walkers[0] + 2 and walkers[1] + 7 <= walkers[2] <= walkers[1] + 10
+    assert seen[2] > seen[0] + 200
+    with pytest.raises(ConfigError, match="walkers"):
+        simulate(SEED, "ouster16", 0.4, tmp_path / "many", walkers=100_000)
+
+
+def test_walkers_of_another_process_are_the_same(tmp_path: Path) -> None:
+    for processes in (1, 2):
+        simulate(SEED, "vlp32", 1.3, tmp_path / str(processes) / "walk", processes=processes, pictures=False, walkers=6)
+    one, two = (tmp_path / str(processes) / "walk" / "walk.mcap" for processes in (1, 2))
+    assert one.read_bytes() == two.read_bytes()
 
 
 def test_splits_and_families() -> None:

@@ -37,19 +37,22 @@ def simulate(
     ] = "ouster16",
     seconds: Annotated[float, typer.Option(min=0.2, help="Length of the walk.")] = 20.0,
     every: Annotated[int, typer.Option(min=1, help="Write each n-th scan only: the same building in fewer frames.")] = 1,
+    walkers: Annotated[int, typer.Option(min=0, help="People added who walk about near the rig.")] = 2,
+    pictures: Annotated[bool, typer.Option(help="Let the rig's cameras take pictures; most of the time goes into them.")] = True,
 ) -> None:
     """Walk a simulated rig through a simulated building and write a ROS 2 bag with true labels beside it.
 
     With a range of buildings or several rigs, OUT is a folder with a recording for each: what `xkd learn` takes.
     """
     from xkd_ros.pipeline.simulation import run_simulation, run_simulations
-    from xkd_ros.pipeline.walks import read_seeds
+    from xkd_ros.pipeline.walks import Walk, read_seeds
 
     seeds, rigs = read_seeds(seed), [name.strip() for name in rig.split(",")]
-    if len(seeds) * len(rigs) == 1:
-        run_simulation(seed=seeds[0], rig=rigs[0], seconds=seconds, out=out, every=every)
+    walks = [Walk(name, number, seconds, every, pictures, walkers) for name in rigs for number in seeds]
+    if len(walks) == 1:
+        run_simulation(walks[0], out)
     else:
-        run_simulations(seeds, rigs, seconds, every, out)
+        run_simulations(walks, out)
 
 
 @app.command()

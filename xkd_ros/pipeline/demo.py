@@ -20,6 +20,7 @@ from xkd_ros.pipeline.demo_pictures import draw_pictures, write_rerun
 from xkd_ros.pipeline.live_run import LiveRun, run_live
 from xkd_ros.pipeline.progress import console
 from xkd_ros.pipeline.simulation import Truth, load_truth, run_simulation
+from xkd_ros.pipeline.walks import Walk
 
 _PICTURES = 4
 
@@ -39,7 +40,7 @@ def run_demo(out: Path, model: Path, seed: int, rig: str, seconds: float) -> Non
     card = load_card(model)
     walk = out / "walk"
     if not _same_walk(walk, seed, rig, seconds):
-        run_simulation(seed, rig, seconds, walk, overwrite=True)
+        run_simulation(Walk(rig, seed, seconds, 1), walk, overwrite=True)
     rig_config = rig_from_bag(walk)
     save_rig(rig_config, out / "rig.yaml")
     live = out / "live"

@@ -17,38 +17,40 @@ from xkd_ros.pipeline.walks import Walk, simulate_walks
 from xkd_ros.worlds.simulate import TRUTH_FILE, TRUTH_FOLDER, simulate
 
 
-def run_simulation(seed: int, rig: str, seconds: float, out: Path, every: int = 1, overwrite: bool = False) -> None:
+def run_simulation(walk: Walk, out: Path, overwrite: bool = False) -> None:
     """Simulate a walk and say what was written.
 
     Raises:
         ConfigError, BagError: as for `simulate`.
     """
     with make_progress() as display:
-        task = display.add_task(f"building {seed}, rig {rig}", total=None, note="laying out rooms")
+        task = display.add_task(f"building {walk.building}, rig {walk.rig}", total=None, note="laying out rooms")
         summary = simulate(
-            seed,
-            rig,
-            seconds,
+            walk.building,
+            walk.rig,
+            walk.seconds,
             out,
             lambda done, total: display.update(task, completed=done, total=total, note=""),
             overwrite=overwrite,
-            every=every,
+            every=walk.every,
             processes=os.cpu_count() or 1,
+            pictures=walk.pictures,
+            walkers=walk.walkers,
         )
     rooms = ", ".join(dict.fromkeys(summary.rooms))
     console.print(
-        f"wrote {out}: {summary.scans} scans, {summary.images} images, building {seed} ({summary.split}, {summary.style}: {rooms})"
+        f"wrote {out}: {summary.scans} scans, {summary.images} images, {summary.walkers} people walking,"
+        f" building {summary.seed} ({summary.split}, {summary.style}: {rooms})"
     )
     console.print(f"{summary.lidar_cue_share:.0%} of doors and windows can be told by the lidar; the others only in the image")
 
 
-def run_simulations(seeds: range, rigs: Sequence[str], seconds: float, every: int, out: Path, processes: int | None = None) -> None:
-    """Simulate each rig in each building, all cores at work, as `<out>/<rig>-<seed>`; what exists is kept.
+def run_simulations(walks: Sequence[Walk], out: Path, processes: int | None = None) -> None:
+    """Simulate several walks, all cores at work, as `<out>/<rig>-<seed>`; what exists is kept.
 
     Raises:
         ConfigError, BagError: as for `simulate`.
     """
-    walks = [Walk(rig, seed, seconds, every) for rig in rigs for seed in seeds]
     kept = sum((out / walk.name).exists() for walk in walks)
     with make_progress() as display:
         task = display.add_task(f"{len(walks)} walks", total=len(walks), note="")
@@ -56,7 +58,7 @@ def run_simulations(seeds: range, rigs: Sequence[str], seconds: float, every: in
             walks, out, processes or os.cpu_count() or 1, lambda done, total, facts: display.update(task, completed=done, total=total)
         )
     there = f" ({kept} were there and are kept)" if kept else ""
-    console.print(f"wrote {len(walks) - kept} recordings to {out}{there}: each {every}. scan of {seconds:g} s")
+    console.print(f"wrote {len(walks) - kept} recordings to {out}{there}: each {walks[0].every}. scan of {walks[0].seconds:g} s")
     console.print(f"go on with `xkd learn {out}/* -o models/site`")
 
 
@@ -66,6 +68,11 @@ class Truth:
 
     folder: Path
     facts: dict[str, Any]
+
+    @property
+    def stamps_ns(self) -> list[int]:
+        """Stamps of the scans, ascending."""
+        return sorted(int(path.stem) for path in (self.folder / TRUTH_FOLDER).glob("*.npz"))
 
     def labels(self, stamp_ns: int) -> np.ndarray:
         """Read (N,) uint8 labels in cloud order."""

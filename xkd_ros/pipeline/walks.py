@@ -10,18 +10,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xkd_ros.core.errors import ConfigError
+from xkd_ros.worlds.crowd import WALKERS
 from xkd_ros.worlds.simulate import simulate
 
 
 @dataclass(frozen=True)
 class Walk:
-    """One recording: a simulated rig in a building, each `every`-th scan of so many seconds, with its cameras or without."""
+    """One recording: a simulated rig in a building, each `every`-th scan of so many seconds, with cameras or without, and people."""
 
     rig: str
     building: int
     seconds: float
     every: int
     pictures: bool = True
+    walkers: int = WALKERS
 
     @property
     def name(self) -> str:
@@ -82,4 +84,4 @@ def simulate_walks(
 
 def _simulate(walk: Walk, path: Path) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    simulate(walk.building, walk.rig, walk.seconds, path, every=walk.every, pictures=walk.pictures)
+    simulate(walk.building, walk.rig, walk.seconds, path, every=walk.every, pictures=walk.pictures, walkers=walk.walkers)

@@ -15,6 +15,10 @@ from xkd_ros.worlds.mesh import Mesh
 from xkd_ros.worlds.people import Person, make_person
 from xkd_ros.worlds.trajectory import Trajectory
 
+WALKERS = 2
+"""People added to each recording who walk within sight of the rig."""
+MOST_WALKERS = 200
+
 _RADIUS_M = 0.25
 _APART_M = 0.65
 _NEAR_M = 5.0
@@ -54,10 +58,10 @@ class Crowd:
         rig: People keep away from it.
         rng: Chooses ways and speeds.
         seconds: Length of the recording.
-        walkers: Number of people who walk within sight of the rig's way, at least.
+        walkers: People added who walk within sight of the rig's way; one who finds no way past the rig stays out.
     """
 
-    def __init__(self, building: Building, rig: Trajectory, rng: np.random.Generator, seconds: float, walkers: int = 2) -> None:
+    def __init__(self, building: Building, rig: Trajectory, rng: np.random.Generator, seconds: float, walkers: int = WALKERS) -> None:
         self._moments = np.arange(0, seconds + 0.5, 0.1)
         self._rig = rig.at(self._moments)[:, :2]
         floor = FloorMap(building, _RADIUS_M)

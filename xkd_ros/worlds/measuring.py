@@ -56,7 +56,7 @@ def measure(walk: Walkthrough, indices: Sequence[int], start_ns: int, keep_empty
         for index in indices:
             yield _moment(walk, index, start_ns, keep_empty)
         return
-    facts = walk.seed, walk.rig, walk.seconds, walk.family
+    facts = walk.seed, walk.rig, walk.seconds, walk.family, walk.walkers
     # Spawned, not forked: the ray caster has threads, which a fork would lose.
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, spawn, _enter, facts) as pool:
@@ -82,9 +82,9 @@ _here: list[Walkthrough] = []
 """The walk of a worker process."""
 
 
-def _enter(seed: int, rig: object, seconds: float, family: str) -> None:
+def _enter(seed: int, rig: object, seconds: float, family: str, walkers: int) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    _here.append(Walkthrough(seed, rig, seconds, family))  # type: ignore[arg-type]
+    _here.append(Walkthrough(seed, rig, seconds, family, walkers))  # type: ignore[arg-type]
 
 
 def _measure_here(index: int, start_ns: int, keep_empty: bool) -> Moment:

@@ -26,6 +26,7 @@ from xkd_ros.core.files import atomic_path
 from xkd_ros.core.labels import INDOOR12
 from xkd_ros.core.types import CameraImage
 from xkd_ros.worlds import recording
+from xkd_ros.worlds.crowd import WALKERS
 from xkd_ros.worlds.measuring import measure
 from xkd_ros.worlds.sensors import SENSORS
 from xkd_ros.worlds.simulated_rig import load_simulated_rig
@@ -56,7 +57,7 @@ class SimulationSummary:
         images: Number of pictures of all cameras.
         seconds: Length of the walk.
         rooms: Kinds of the rooms.
-        walkers: People who walk.
+        walkers: People who walk: those added, and those of the building itself.
         lidar_cue_share: Share of doors and windows that a lidar can see above its noise; the others are visible in the image only.
         class_names: Names of the labels 0, 1, 2 ...; 255 is unknown.
         class_hash: Identifies the class map.
@@ -88,6 +89,7 @@ def simulate(
     every: int = 1,
     processes: int = 1,
     pictures: bool = True,
+    walkers: int = WALKERS,
 ) -> SimulationSummary:
     """Simulate a walk through a building and write it as a bag.
 
@@ -104,10 +106,11 @@ def simulate(
         every: Measure each n-th scan and its pictures only, which are those that a whole simulation has; odometry stays complete.
         processes: At work; the bytes are the same for any number.
         pictures: False leaves the cameras at home, which take most of the time; lidar and odometry measure the same.
+        walkers: People added who walk about near the rig.
     Returns:
         A summary.
     Raises:
-        ConfigError: unknown rig or family, impossible seed or length, or a path that names a file.
+        ConfigError: unknown rig or family, impossible seed, length or number of people, or a path that names a file.
         BagError: the folder exists, or cannot be written.
     """
     out = Path(out)
@@ -120,7 +123,7 @@ def simulate(
     simulated_rig = varied_rig(seed) if str(rig) == VARIED else load_simulated_rig(rig)
     if not pictures:
         simulated_rig = replace(simulated_rig, rig=simulated_rig.rig.model_copy(update={"cameras": []}))
-    walk = Walkthrough(seed, simulated_rig, seconds, family)
+    walk = Walkthrough(seed, simulated_rig, seconds, family, walkers)
     with atomic_path(out) as temporary:
         # rosbags names the storage file after its folder, so the bag grows under its final name inside the temporary folder.
         bag = temporary / out.name

@@ -15,7 +15,7 @@ from xkd_ros.core.se3 import invert, make_transform, rotation_from_rpy
 from xkd_ros.core.types import Scan
 from xkd_ros.worlds.building import make_building
 from xkd_ros.worlds.camera import CameraRenderer, Look, Picture
-from xkd_ros.worlds.crowd import Crowd
+from xkd_ros.worlds.crowd import MOST_WALKERS, WALKERS, Crowd
 from xkd_ros.worlds.lidar import LidarModel
 from xkd_ros.worlds.mesh import concatenate
 from xkd_ros.worlds.motion import Track
@@ -52,16 +52,20 @@ class Walkthrough:
         rig: The rig.
         seconds: Length of the walk.
         family: Texture family; the one of the seed's split when None.
+        walkers: People added who walk about.
     Raises:
-        ConfigError: impossible seed or length, or an unknown family.
+        ConfigError: impossible seed, length or number of people, or an unknown family.
     """
 
-    def __init__(self, seed: int, rig: SimulatedRig, seconds: float, family: str | None = None) -> None:
+    def __init__(self, seed: int, rig: SimulatedRig, seconds: float, family: str | None = None, walkers: int = WALKERS) -> None:
         if seed < 0:
             raise ConfigError(f"building seed {seed} is negative; use 0-59 (train), 60-74 (val), 75-99 (test) or any larger number")
         if not 0.2 <= seconds <= 3600:
             raise ConfigError(f"{seconds} seconds cannot be simulated; choose 0.2 to 3600")
+        if not 0 <= walkers <= MOST_WALKERS:
+            raise ConfigError(f"{walkers} walkers cannot be simulated; choose 0 to {MOST_WALKERS}")
         self.seed, self.rig, self.seconds, self.family = seed, rig, float(seconds), family or family_of(seed)
+        self.walkers = walkers
         family_index(self.family)
         self.building = make_building(seed)
         self._base_from_lidar = rig.base_from_lidar()
@@ -69,7 +73,7 @@ class Walkthrough:
         self._lidar = LidarModel(SENSORS[rig.simulation.lidar])
         self._body = Raycaster(rig.body())
         self.trajectory = make_trajectory(self.building, self._rng("trajectory"), seconds + SCAN_PERIOD_S, rig.gait())
-        self.crowd = Crowd(self.building, self.trajectory, self._rng("people"), seconds + SCAN_PERIOD_S)
+        self.crowd = Crowd(self.building, self.trajectory, self._rng("people"), seconds + SCAN_PERIOD_S, walkers)
         self._renderers: list[CameraRenderer] = []
         if rig.rig.cameras:
             shader = Shader(self.building, self.family, self._caster)

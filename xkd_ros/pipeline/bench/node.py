@@ -17,6 +17,7 @@ from xkd_ros.core.files import write_atomic
 from xkd_ros.pipeline.live_run import LiveRun, run_live
 from xkd_ros.pipeline.progress import console
 from xkd_ros.pipeline.simulation import run_simulation
+from xkd_ros.pipeline.walks import Walk
 
 SEED, RIG = 75, "ouster16"
 # Faster than any backend on a small machine, so that the node is never idle.
@@ -39,7 +40,7 @@ def run_bench_node(model: Path, bag: Path | None, seconds: float, json: Path | N
         work = Path(folder)
         if bag is None:
             bag = work / "walk"
-            run_simulation(SEED, RIG, seconds, bag)
+            run_simulation(Walk(RIG, SEED, seconds, 1), bag)
         with Bag(bag) as recording:
             topic = recording.find_points_topic()
         runs = {

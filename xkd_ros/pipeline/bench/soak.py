@@ -23,6 +23,7 @@ from xkd_ros.pipeline.graph import Graph
 from xkd_ros.pipeline.live_run import READY_FILE
 from xkd_ros.pipeline.progress import console, make_progress
 from xkd_ros.pipeline.simulation import run_simulation
+from xkd_ros.pipeline.walks import Walk
 
 MEMORY_GROWTH = 0.02
 WORK_DRIFT = 0.25
@@ -64,7 +65,7 @@ def run_soak(model: Path, minutes: float, bag: Path | None, json: Path | None) -
         work = Path(folder)
         if bag is None:
             bag = work / "walk"
-            run_simulation(SEED, RIG, _WALK_S, bag)
+            run_simulation(Walk(RIG, SEED, _WALK_S, 1), bag)
         samples, recording = _run(model, bag, work, 60 * minutes)
     facts = {"model": card.name, "minutes": minutes, "cores": os.cpu_count(), **judge(samples, recording)}
     console.print(_table(facts))
