@@ -86,6 +86,7 @@ def label(
     out: Out,
     model: Model = DEFAULT_MODEL,
     pictures: Annotated[Path | None, typer.Option(help="Also draw each labelled scan into this folder.")] = None,
+    ply: Annotated[Path | None, typer.Option(help="Also write each labelled scan into this folder as PLY, with colours.")] = None,
     topic: PointsTopic = None,
     backend: Annotated[str, typer.Option(help="auto, torch, onnxruntime or tensorrt.")] = "auto",
     threads: Threads = None,
@@ -93,7 +94,7 @@ def label(
     """Label a recording offline: every original topic is copied and the labelled cloud is written beside it."""
     from xkd_ros.pipeline.labelling import label_bag
 
-    label_bag(bag, out, find_model(model), pictures=pictures, topic=topic, backend=backend, threads=threads)
+    label_bag(bag, out, find_model(model), pictures=pictures, topic=topic, backend=backend, threads=threads, ply=ply)
 
 
 @app.command()
