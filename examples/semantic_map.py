@@ -27,9 +27,9 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import PointCloud2
 from std_msgs.msg import String
 
+from xkd_ros.bags.ply import write_ply
 from xkd_ros.core import se3
 from xkd_ros.core.errors import XkdError
-from xkd_ros.core.files import write_atomic
 from xkd_ros.core.rig import load_rig
 from xkd_ros.core.types import UNKNOWN
 from xkd_ros.msgs.cloud import points_of
@@ -70,18 +70,10 @@ class VoxelMap:
 
     def save(self, path: Path, palette: np.ndarray) -> None:
         """Write a binary PLY of voxel centres with colour and label."""
-        kind = np.dtype([(axis, "<f4") for axis in "xyz"] + [(name, "u1") for name in ("red", "green", "blue", "label")])
-        rows = np.zeros(len(self), kind)
         labels = self.labels()
-        for number, axis in enumerate("xyz"):
-            rows[axis] = (self._cells[:, number] + 0.5) * self.voxel_m
-        for number, name in enumerate(("red", "green", "blue")):
-            rows[name] = palette[labels, number]
-        rows["label"] = labels
-        names = {"f4": "float", "u1": "uchar"}
-        header = ["ply", "format binary_little_endian 1.0", f"element vertex {len(rows)}"]
-        header += [f"property {names[kind[name].str[1:]]} {name}" for name in kind.names or ()]
-        write_atomic(path, "\n".join([*header, "end_header\n"]).encode() + rows.tobytes())
+        columns = {axis: ((self._cells[:, number] + 0.5) * self.voxel_m).astype(np.float32) for number, axis in enumerate("xyz")}
+        columns |= {name: palette[labels, number] for number, name in enumerate(("red", "green", "blue"))}
+        write_ply(path, {**columns, "label": labels})
 
 
 class SemanticMapNode(Node):

@@ -60,6 +60,18 @@ class KissOdometry:
         self.poses.append(np.array(self._kiss.last_pose))
 
 
+def widen(points_m: np.ndarray, chosen: np.ndarray, nowhere: np.ndarray, margin_m: float) -> np.ndarray:
+    """Add to the chosen points (N,) those within a margin of them; what is `nowhere` (N,) has no place."""
+    if not margin_m or not chosen.any():
+        return chosen
+    from scipy.spatial import cKDTree
+
+    distance, _ = cKDTree(points_m[chosen]).query(points_m[~nowhere], distance_upper_bound=margin_m)
+    wide = np.zeros_like(chosen)
+    wide[~nowhere] = np.isfinite(distance)
+    return wide
+
+
 class Comparison:
     """The same labelled clouds through several odometries.
 
@@ -97,7 +109,8 @@ class Comparison:
         stamp = stamp_ns(message)
         scan = decode_layout(layout, stamp)
         nowhere = ~np.isfinite(scan.points_m).all(axis=1) | ~scan.points_m.any(axis=1)
-        removed = self._widened(scan.points_m, np.isin(layout.values(label).reshape(-1), self._ids(self.names)) & ~nowhere, nowhere)
+        moving = np.isin(layout.values(label).reshape(-1), self._ids(self.names)) & ~nowhere
+        removed = widen(scan.points_m, moving, nowhere, self._margin_m)
         masks = [nowhere, nowhere | removed]
         if self._truth is not None:
             truly = np.isin(self._truth.labels(stamp), self._ids(dict(enumerate(self._truth.facts["class_names"]))))
@@ -109,17 +122,6 @@ class Comparison:
 
     def _ids(self, names: dict[int, str]) -> list[int]:
         return [number for number, name in names.items() if name in self._moving]
-
-    def _widened(self, points_m: np.ndarray, chosen: np.ndarray, nowhere: np.ndarray) -> np.ndarray:
-        """Add what lies within the margin of a chosen point."""
-        if not self._margin_m or not chosen.any():
-            return chosen
-        from scipy.spatial import cKDTree
-
-        distance, _ = cKDTree(points_m[chosen]).query(points_m[~nowhere], distance_upper_bound=self._margin_m)
-        wide = np.zeros_like(chosen)
-        wide[~nowhere] = np.isfinite(distance)
-        return wide
 
     def report(self) -> str:
         """Compare with the truth: a line on the points, a table of errors."""

@@ -22,7 +22,8 @@ PERSON = INDOOR12.names.index("person")
 # Fields as the drivers lay them out: (name, offset, datatype).
 DRIVERS = {
     "ouster": (
-        [("x", 0, 7), ("y", 4, 7), ("z", 8, 7), ("intensity", 16, 7), ("t", 20, 6), ("reflectivity", 24, 4), ("ring", 26, 4), ("range", 32, 6)],
+        [("x", 0, 7), ("y", 4, 7), ("z", 8, 7), ("intensity", 16, 7), ("t", 20, 6),
+         ("reflectivity", 24, 4), ("ring", 26, 4), ("range", 32, 6)],
         48,
     ),
     "velodyne": ([("x", 0, 7), ("y", 4, 7), ("z", 8, 7), ("intensity", 12, 7), ("ring", 16, 4), ("time", 18, 7)], 22),
@@ -35,13 +36,12 @@ def labelled(request: Any, plain_cloud: Any) -> Any:
     """Encode a cloud of 2 x 5 points of each driver in a profile; return input points, segmentation and output message."""
     fields, step = DRIVERS[request.param]
     rng = np.random.default_rng(4)
-    rows = [
-        [
-            {name: float(rng.uniform(-9, 9)) if kind > UINT32 else int(rng.integers(0, 200)) for name, _, kind in fields} | {"ring": row * 7}
-            for _ in range(5)
-        ]
-        for row in range(2)
-    ]  # fmt: skip
+
+    def point(row: int) -> dict[str, Any]:
+        numbers = {name: float(rng.uniform(-9, 9)) if kind > UINT32 else int(rng.integers(0, 200)) for name, _, kind in fields}
+        return numbers | {"ring": row * 7}
+
+    rows = [[point(row) for _ in range(5)] for row in range(2)]
     cloud = plain_cloud(fields, rows, step)
 
     def encode(**options: Any) -> tuple[Any, Segmentation, Any]:
@@ -92,7 +92,7 @@ PCL_TYPES = {
 
 
 def from_pcl(message: Any, point_type: str) -> dict[str, list[Any]]:
-    """fromPCLPointCloud2: a field is taken where name, datatype and count match exactly; otherwise it is left unset."""
+    """fromPCLPointCloud2 up to PCL 1.14: a field is taken where name, datatype and count match; otherwise it is left unset."""
     columns = {}
     for name, datatype in PCL_TYPES[point_type].items():
         for field in message.fields:
@@ -116,7 +116,7 @@ def test_pcl_labels(labelled: Any, point_type: str) -> None:
 
 
 def test_pcl_label_of_another_type_is_not_found(labelled: Any) -> None:
-    """Why UINT32 is the default: PCL leaves the label unset, with a warning, for every other type."""
+    """Why UINT32 is the default: the PCL of Ubuntu 24.04 leaves the label unset for every other type."""
     _, _, message = labelled(label_type="UINT8")
     assert "label" not in from_pcl(message, "PointXYZL")
 
@@ -132,7 +132,8 @@ def iterate(message: Any, name: str, datatype: int) -> list[Any]:
     field = next(field for field in message.fields if field.name == name)
     assert field.datatype == datatype
     count = len(message.data) // message.point_step
-    return [struct.unpack_from("=" + NATIVE[datatype], message.data, index * message.point_step + field.offset)[0] for index in range(count)]
+    places = [index * message.point_step + field.offset for index in range(count)]
+    return [struct.unpack_from("=" + NATIVE[datatype], message.data, place)[0] for place in places]
 
 
 def test_autoware_label_based_cluster(labelled: Any) -> None:

@@ -8,9 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from xkd_ros.bags.label_import import import_labels, stamp_of
+from xkd_ros.bags.ply import read_ply
 from xkd_ros.bags.reader import Bag
 from xkd_ros.bags.writer import BagWriter
 from xkd_ros.core.errors import BagError, ModelError
+from xkd_ros.core.labels import INDOOR12
 from xkd_ros.msgs.build import make_cloud
 from xkd_ros.msgs.layout import CloudLayout
 from xkd_ros.pipeline.labelling import OUTPUT_TOPIC, label_bag
@@ -34,6 +37,22 @@ def test_copies_everything_and_adds_labels(small_bag: Path, tiny_model: Path, tm
     expected = Segmenter.load(tiny_model, "torch", threads=1).segment(scan.points_m, scan.intensity)
     assert np.array_equal(labels, expected.labels)
     assert (labels[::100] == 255).all() and (labels[1::100] == 255).all() and (labels != 255).sum() == 3000 - 60
+
+
+def test_scans_as_ply_come_back_as_labels(small_bag: Path, tiny_model: Path, tmp_path: Path) -> None:
+    """What an editor opens is what `--labels` reads: same points, same labels; non-returns are not among them."""
+    label_bag(small_bag, tmp_path / "out", tiny_model, backend="torch", threads=1, ply=tmp_path / "clouds")
+    files = sorted((tmp_path / "clouds").iterdir())
+    assert len(files) == 3 and all(stamp_of(file) == int(file.stem) for file in files)
+    for number, file in enumerate(files):
+        scan = room(number)
+        expected = Segmenter.load(tiny_model, "torch", threads=1).segment(scan.points_m, scan.intensity)
+        table = read_ply(file)
+        assert len(table["x"]) == 3000 - 60 and set(table) >= {"red", "green", "blue", "label", "probability", "intensity"}
+        colours = np.stack([table[name] for name in ("red", "green", "blue")], axis=1)
+        assert (colours == INDOOR12.palette[table["label"]]).all()
+        assert np.array_equal(table["probability"], expected.probability[expected.labels != 255])
+        assert np.array_equal(import_labels(file, scan.points_m), expected.labels)
 
 
 def test_an_unreadable_cloud_is_named_and_the_rest_labelled(

@@ -86,6 +86,7 @@ def label(
     out: Out,
     model: Model = DEFAULT_MODEL,
     pictures: Annotated[Path | None, typer.Option(help="Also draw each labelled scan into this folder.")] = None,
+    ply: Annotated[Path | None, typer.Option(help="Also write each labelled scan into this folder as PLY, with colours.")] = None,
     topic: PointsTopic = None,
     backend: Annotated[str, typer.Option(help="auto, torch, onnxruntime or tensorrt.")] = "auto",
     threads: Threads = None,
@@ -98,7 +99,7 @@ def label(
     from xkd_ros.teacher.model_folder import DEFAULT_TEACHER
 
     seen = FusedPictures(teacher or DEFAULT_TEACHER, rig) if fused else None
-    label_bag(bag, out, find_model(model), pictures=pictures, topic=topic, backend=backend, threads=threads, fused=seen)
+    label_bag(bag, out, find_model(model), pictures=pictures, topic=topic, backend=backend, threads=threads, fused=seen, ply=ply)
 
 
 @app.command()

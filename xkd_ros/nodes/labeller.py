@@ -20,6 +20,7 @@ from xkd_ros.core.types import Scan, Segmentation
 from xkd_ros.msgs.cloud import decode_cloud
 from xkd_ros.msgs.labelled_cloud import LabelledCloudFormat
 from xkd_ros.nodes.debug_topics import STAGES
+from xkd_ros.nodes.filtered_outputs import PointFilter, make_filters
 from xkd_ros.nodes.label_info import describe_labels
 from xkd_ros.nodes.segmenter_parameters import parse_class_remap
 from xkd_ros.pipeline.fused_labels import FusedLabels, ViewsAt
@@ -36,7 +37,11 @@ _TYPES = {"sensor_msgs/msg/PointCloud2": PointCloud2, "sensor_msgs/msg/PointFiel
 
 
 class Labeller:
-    """One model with the settings of one lidar."""
+    """One model with the settings of one lidar.
+
+    Attributes:
+        filters: What goes to which filtered topic.
+    """
 
     def __init__(self, segmenter: Segmenter, values: SimpleNamespace, fused: FusedLabels | None = None) -> None:
         """Take a loaded model.
@@ -80,7 +85,7 @@ class Labeller:
         Raises:
             ConfigError: a class_remap that does not fit the model's classes.
         """
-        self._remap, self._format = self.make_format(values)
+        self._remap, self._format, self.filters = self.make_format(values)
         self._values = values
         mounting = (values.levelling, values.roll_deg, values.pitch_deg)
         if mounting != self._mounting:
@@ -88,14 +93,16 @@ class Labeller:
             self._levelling = _make_levelling(*mounting)
             self._state = None
 
-    def make_format(self, values: SimpleNamespace) -> tuple[dict[int, int] | None, LabelledCloudFormat]:
-        """Build the class map and the output layout; also a trial of parameters before they are taken.
+    def make_format(self, values: SimpleNamespace) -> tuple[dict[int, int] | None, LabelledCloudFormat, dict[str, PointFilter]]:
+        """Build the class map, the output layout and the filters; also a trial of parameters before they are taken.
 
         Raises:
             ConfigError: a class that the model does not have, or field names that collide.
         """
-        remap = _class_ids(values.class_remap, self._segmenter.card.labels.names)
-        return remap, LabelledCloudFormat(values.output_profile, values.label_field, values.label_type, remap, reuse_buffer=True)
+        names = self._segmenter.card.labels.names
+        remap = _class_ids(values.class_remap, names)
+        layout = LabelledCloudFormat(values.output_profile, values.label_field, values.label_type, remap, reuse_buffer=True)
+        return remap, layout, make_filters(values, names)
 
     def label(
         self, cloud: PointCloud2, pose_at: PoseAt | None = None, views_at: ViewsAt | None = None

@@ -15,6 +15,7 @@ from xkd_ros.core.types import UNKNOWN
 from xkd_ros.msgs.header import stamp_ns
 from xkd_ros.nodes.callbacks import guarded
 from xkd_ros.nodes.debug_topics import DebugTopics
+from xkd_ros.nodes.filtered_outputs import FilteredOutputs
 from xkd_ros.nodes.frame_statistics import FrameStatistics, SequenceGaps
 from xkd_ros.nodes.label_info import LabelInfoTopics
 from xkd_ros.nodes.qos import deaf_to, make_profile, publisher_events, subscription_events, unheard_by
@@ -55,6 +56,7 @@ class LabellingStream:
         self._qos_out = make_profile(values.output_reliability, values.output_depth, values.output_durability)
         events = publisher_events(node, "semantic_points")
         self._output = node.create_lifecycle_publisher(PointCloud2, "semantic_points", self._qos_out, event_callbacks=events)
+        self._filtered = FilteredOutputs(node, self._qos_out)
         self._debug = DebugTopics(node)
         self._label_info = LabelInfoTopics(node, self._output.topic_name)
         self._worker: KeepLatestWorker[_Frame] | None = None
@@ -84,7 +86,7 @@ class LabellingStream:
     @property
     def subscribers(self) -> int:
         """Who wants labels."""
-        return self._output.get_subscription_count()
+        return self._output.get_subscription_count() + self._filtered.subscribers
 
     @property
     def pending(self) -> int:
@@ -132,6 +134,7 @@ class LabellingStream:
     def destroy(self) -> None:
         """Remove the topics."""
         self._node.destroy_lifecycle_publisher(self._output)
+        self._filtered.destroy()
         self._debug.destroy()
         self._label_info.destroy()
 
@@ -155,6 +158,7 @@ class LabellingStream:
             labelled, segmentation, stage_ms = labeller.label(frame.cloud, self._pose_at, self._views_at)
             before = time.monotonic()
             self._output.publish(labelled)
+            self._filtered.publish(labelled, segmentation, labeller.filters)
             done = time.monotonic()
         except CloudError as error:
             self.statistics.fail("rejected", str(error))

@@ -23,6 +23,7 @@ Subscribes:  points (sensor_msgs/PointCloud2), any field layout
              images and their CameraInfo, only with fused:=true
 Publishes:   semantic_points (the same cloud with label, probability, entropy, rgb behind each point)
              semantic_points/label_info (std_msgs/String, JSON, latched: ids, names, colours)
+             ~/static_points (without what moves: for SLAM), ~/ground (the floor alone); each only while somebody listens
              /diagnostics, ~/debug/processing_time/*_ms, ~/debug/pipeline_latency_ms
 Services:    ~/set_enabled (std_srvs/SetBool) and the lifecycle services
 
@@ -182,6 +183,15 @@ SEGMENTER = ParameterTable(
             'Output id of each class, as "wall:2, floor:0"; classes left out become 255. Empty keeps the model\'s ids.',
             check=_remap_problem,
         ),
+        ParameterSpec(
+            "static_without",
+            "person",
+            "Classes whose points ~/static_points leaves out; non-returns it leaves out too.",
+            listed=True,
+        ),
+        ParameterSpec("ground_classes", "floor", "Classes whose points make up ~/ground.", listed=True),
+        ParameterSpec("filtered_min_probability", 0.0, "Points less sure than this are in neither of the two.", 0, 1),
+        ParameterSpec("filtered_every", 1, "Only each n-th of their points, for a consumer that is slow.", 1, 1000),
         ParameterSpec(
             "lowest_share",
             1.0,

@@ -11,10 +11,12 @@ import numpy as np
 from rich.table import Table
 
 from xkd_ros.bags.folder import Recording, open_recording
+from xkd_ros.bags.ply import write_ply
 from xkd_ros.bags.reader import Record
 from xkd_ros.bags.writer import BagWriter
 from xkd_ros.core.errors import BagError, CloudError
 from xkd_ros.core.se3 import rotation_from_rpy
+from xkd_ros.core.types import Scan, Segmentation
 from xkd_ros.evaluate.pictures import draw_scan
 from xkd_ros.msgs.cloud import decode_cloud
 from xkd_ros.msgs.labelled_cloud import LabelledCloudFormat
@@ -45,6 +47,7 @@ def label_bag(
     backend: str = "auto",
     threads: int | None = None,
     fused: FusedPictures | None = None,
+    ply: Path | None = None,
 ) -> None:
     """Write a copy of `bag` with `/semantic_points` beside the original topics; print what was found.
 
@@ -59,6 +62,7 @@ def label_bag(
         backend: As for `Segmenter.load`.
         threads: CPU threads.
         fused: Let pictures have their say, by the fused head of the model.
+        ply: Folder for one <stamp_ns>.ply per labelled scan: points with label, probability and colour, without non-returns.
     Raises:
         BagError, ModelError: named in one line.
     """
@@ -69,7 +73,7 @@ def label_bag(
         if OUTPUT_TOPIC in recording.topics:
             raise BagError(f"{bag} already has {OUTPUT_TOPIC}; label the original recording")
         seen = RecordedPictures(bag, points_topic, fused.rig, FRESH_MS) if fused else None
-        job = _Labelling(segmenter, pictures, head, seen)
+        job = _Labelling(segmenter, pictures, head, seen, ply)
         total = sum(info.count for info in recording.topics.values())
         with seen or nullcontext(), BagWriter(out) as writer, make_progress() as display:
             task = display.add_task(f"labelling {bag.name or bag}", total=total, note="")
@@ -85,8 +89,10 @@ def label_bag(
 class _Labelling:
     """The running totals of one job."""
 
-    def __init__(self, segmenter: Segmenter, pictures: Path | None, fused: FusedLabels | None, seen: RecordedPictures | None) -> None:
-        self._segmenter, self._pictures, self._fused, self._seen = segmenter, pictures, fused, seen
+    def __init__(
+        self, segmenter: Segmenter, pictures: Path | None, fused: FusedLabels | None, seen: RecordedPictures | None, ply: Path | None
+    ) -> None:
+        self._segmenter, self._pictures, self._fused, self._seen, self._ply = segmenter, pictures, fused, seen, ply
         self._format = LabelledCloudFormat()
         self._label_set = segmenter.card.labels
         self.scans = 0
@@ -109,6 +115,8 @@ class _Labelling:
         self.scans += 1
         self._counts += np.bincount(segmentation.labels, minlength=256)
         self._ms.append(segmentation.stage_ms["total"])
+        if self._ply is not None:
+            _save_ply(self._ply / f"{scan.stamp_ns or record.stamp_ns}.ply", scan, segmentation, self._label_set.palette)
         if self._pictures is not None:
             levelling = estimate_levelling(scan.points_m)
             rotation = levelling.rotation if levelling.trusted else rotation_from_rpy(0, 0, 0)
@@ -138,3 +146,15 @@ class _Labelling:
             console.print(f"{row}: {value}", highlight=False)
         if self._ms:
             console.print(f"{np.median(self._ms):.0f} ms per scan (median); written to {out}")
+
+
+def _save_ply(path: Path, scan: Scan, segmentation: Segmentation, palette: np.ndarray) -> None:
+    """Write the measured points of a scan; `--labels` takes the file back after it was corrected in an editor."""
+    measured = np.isfinite(scan.points_m).all(axis=1) & scan.points_m.any(axis=1)
+    labels = segmentation.labels[measured]
+    columns = {axis: scan.points_m[measured, number] for number, axis in enumerate("xyz")}
+    columns |= {name: palette[labels, number] for number, name in enumerate(("red", "green", "blue"))}
+    columns |= {"label": labels, "probability": segmentation.probability[measured]}
+    if scan.intensity is not None:
+        columns["intensity"] = scan.intensity[measured]
+    write_ply(path, columns)
