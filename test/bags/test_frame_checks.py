@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import shutil
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -177,6 +179,41 @@ def test_labels_for_nothing_are_refused(tmp_path: Path, room_walk: Any) -> None:
     # Points 5 and 6 are no measurements.
     assert truth is not None and truth[:7].tolist() == [0, 1, 2, 3, 4, 7, 8] and store.scan(1).truth is None
     assert store.manifest.sources[0].truth_frames == 1 and store.manifest.labels
+
+
+def _lies_about_its_size(path: Path) -> None:
+    """An archive whose array says that it is larger than any memory."""
+    with io.BytesIO() as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": (1 << 50,)})
+        content = file.getvalue() + bytes(1200)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("indoor12.npy", content)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda path, labels: path.write_bytes(path.read_bytes()[:200]), r"is no \.npz file"),
+        (lambda path, labels: np.savez(path, indoor12=labels[:-1]), r"labels \(1199,\) points, its scan has 1200"),
+        (lambda path, labels: np.savez(path, indoor12=np.where(labels == 3, 12, labels)), "holds label 12, but there are 12 classes"),
+        (lambda path, labels: np.savez(path, indoor12=labels.astype(np.float32)), "labels of another recording"),
+        (lambda path, labels: np.savez(path, strokes=labels), "the labels must be called indoor12 or struct4"),
+        (lambda path, labels: _lies_about_its_size(path), "cannot be read"),
+    ],
+    ids=["truncated", "too few", "wrong class", "no whole numbers", "other name", "hostile size"],
+)
+def test_scribble_files_that_are_wrong_are_named(tmp_path: Path, room_walk: Any, spoil: Any, message: str) -> None:
+    bag, labels = room_walk.write(tmp_path / "walk", scans=2), np.full(1200, 255, np.uint8)
+    labels[100:150] = 3
+    (tmp_path / "labels").mkdir()
+    path = tmp_path / "labels" / f"{room_walk.start_ns}.npz"
+    np.savez(path, indoor12=labels)
+    store = write_frames([bag], tmp_path / "frames", CONFIG, labels=tmp_path / "labels")
+    assert store.scan(0).truth is not None and (store.scan(0).truth != 255).sum() == 50
+    spoil(path, labels)
+    with pytest.raises(BagError, match=message) as error:
+        write_frames([bag], tmp_path / "again", CONFIG, labels=tmp_path / "labels")
+    assert str(path) in str(error.value) and "\n" not in str(error.value)
 
 
 def test_poses_that_cannot_be_used_say_why(tmp_path: Path, room_walk: Any) -> None:

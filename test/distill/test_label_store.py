@@ -124,13 +124,26 @@ def test_damage_is_one_clear_line(tmp_path) -> None:
     part = tmp_path / "labels" / "part-00001"
     whole = (part / "labels.npy").read_bytes()
     (part / "labels.npy").write_bytes(whole[:-5])
-    with pytest.raises(XkdError, match=r"labels\.npy is damaged or missing"):
+    with pytest.raises(XkdError, match=r"labels\.npy is damaged \(\d+ bytes"):
         LabelStore(tmp_path / "labels")[0]
     np.save(part / "labels.npy", np.zeros(3, np.uint8))
-    with pytest.raises(XkdError, match="expected 158 rows"):
+    with pytest.raises(XkdError, match=r"uint8 \(3,\), expected uint8 \(158,\)"):
+        LabelStore(tmp_path / "labels")[0]
+    (part / "labels.npy").write_bytes(whole)
+    labels = np.load(part / "labels.npy")
+    labels[7] = 4
+    np.save(part / "labels.npy", labels)
+    with pytest.raises(XkdError, match=r"labels\.npy has class 4 of 4"):
+        LabelStore(tmp_path / "labels")[0]
+    np.save(part / "labels.npy", labels.astype(np.int64))
+    with pytest.raises(XkdError, match="int64"):
+        LabelStore(tmp_path / "labels")[0]
+    (part / "labels.npy").write_bytes(whole)
+    np.save(part / "offsets.npy", np.load(part / "offsets.npy")[::-1].copy())
+    with pytest.raises(XkdError, match=r"offsets\.npy does not divide 158 rows"):
         LabelStore(tmp_path / "labels")[0]
     shutil.rmtree(part)
-    with pytest.raises(XkdError, match=r"numbers\.npy is damaged or missing"):
+    with pytest.raises(XkdError, match=r"cannot read .*numbers\.npy"):
         LabelStore(tmp_path / "labels")
     (tmp_path / "labels" / "manifest.json").write_text("{}")
     with pytest.raises(ConfigError, match=r"manifest\.json"):

@@ -17,7 +17,6 @@ from rooms import RIGS, STUDENT, Rooms, Surfaces, surface
 from xkd_ros.core.card import NetworkConfig
 from xkd_ros.core.errors import ConfigError, XkdError
 from xkd_ros.distill.backbone import Backbone
-from xkd_ros.distill.labelled_frames import LabelledFrames
 from xkd_ros.distill.lesson import Lesson
 from xkd_ros.distill.methods import train_student
 from xkd_ros.distill.partdistill.adaptation import AdaptConfig, adapt_student, mean_agreement
@@ -193,41 +192,8 @@ def test_labels_and_simulated_scans_are_learnt_from(tmp_path) -> None:
     wide = {"backward": None, "label_weight": 1.0}
     assert accuracy(train(tmp_path / "nothing", blind, **wide, generated_share=0.0)) < 0.6
     assert accuracy(train(tmp_path / "few", blind, **wide, generated_share=0.0, label_share=0.5)) > 0.8
+    assert accuracy(train(tmp_path / "one", replace(blind, labelled=TRAIN[2:3]), **wide, generated_share=0.0)) > 0.8
     assert accuracy(train(tmp_path / "generated", blind, **wide)) > 0.8
-
-
-def test_hand_labelled_scans_come_often_and_count_for_what_they_say(tmp_path) -> None:
-    """One labelled frame of eight, whose units are wrong like all others."""
-    student_input, count = StudentInput(InputConfig(max_points=64), STUDENT, RIGS), count_units(UNITS, TRAIN, 3)
-    samples = UnitSamples(FRAMES, UNITS, count, student_input, 0, TrueLabels(), TRAIN[2:3], labelled_share=0.5)
-    drawn = [samples(number) for number in range(200)]
-    labelled = [(item.labels != 255).any() for item in drawn]
-    own = [item.number[0] == count.span(int(TRAIN[2])).start for item in drawn]
-    assert labelled == own and 0.4 < np.mean(labelled) < 0.6
-    assert samples.ordinary_share == pytest.approx(1 - (0.5 - 1 / 8) / (1 - 1 / 8))
-    alone = UnitSamples(FRAMES, UNITS, count, student_input, 0, TrueLabels(), TRAIN, labelled_share=0.5)
-    plain = UnitSamples(FRAMES, UNITS, count, student_input, 0)
-    for items in (alone, plain):  # nothing is preferred where all frames have labels, or none
-        assert items.ordinary_share == 1 and [items(n).number[0] for n in range(8)] == [plain(n).number[0] for n in range(8)]
-
-    class Wrong:
-        def __getitem__(self, number: int) -> FrameUnits:
-            units = UNITS[number]
-            return replace(units, label=np.zeros_like(units.label), confidence=np.full_like(units.confidence, 1e-3))
-
-    few = lesson(units=Wrong(), labelled=TRAIN[2:3])
-    assert accuracy(train(tmp_path / "few", few, backward=None)) > 0.8
-    assert accuracy(train(tmp_path / "unasked", lesson(units=Wrong()), backward=None)) < 0.6
-
-
-def test_generated_scans_keep_their_share() -> None:
-    student_input = StudentInput(InputConfig(max_points=64), STUDENT, RIGS)
-    generated = LabelledFrames(FRAMES, TrueLabels(), TRAIN, student_input, 0)
-    samples = UnitSamples(FRAMES, UNITS, count_units(UNITS, TRAIN, 3), student_input, 0, generated=generated, generated_share=0.3)
-    drawn = [not len(samples(number).label) for number in range(200)]
-    assert 0.2 < np.mean(drawn) < 0.4
-    with pytest.raises(ValidationError, match="less than or equal to"):
-        PartDistillConfig(method="partdistill", generated_share=0.4)
 
 
 def test_what_does_not_fit_is_said_before_training(tmp_path) -> None:

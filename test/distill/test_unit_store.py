@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 
 import numpy as np
@@ -83,6 +84,9 @@ def test_other_inputs_are_refused(tmp_path) -> None:
     [
         ("point", lambda array: array[:-5], "expected"),
         ("point", lambda array: array.astype(np.float64), "float64"),
+        ("score", lambda array: array + 1, "not between 0 and 1"),
+        ("score", lambda array: array * np.float32("nan"), "not between 0 and 1"),
+        ("numbers", lambda array: array * 0, "holds a frame twice"),
         ("label", lambda array: array + 9, "has class"),
         ("start", lambda array: array[::-1].copy(), "does not divide"),
         ("first", lambda array: array + 1, "does not divide"),
@@ -98,7 +102,21 @@ def test_damage_is_one_clear_line(tmp_path, column, change, message) -> None:
         np.save(path, change(array))
     with pytest.raises(XkdError, match=message) as error:
         UnitStore(tmp_path / "units")[3]
-    assert "make the units again" in str(error.value) and "\n" not in str(error.value) and str(path.parent) in str(error.value)
+    assert "make the units again" in str(error.value) and "\n" not in str(error.value) and str(tmp_path / "units") in str(error.value)
+
+
+def test_sizes_are_not_believed(tmp_path) -> None:
+    """Headers and manifest that agree on more bytes than there are files."""
+    write(tmp_path / "units")
+    manifest, path = tmp_path / "units" / "manifest.json", tmp_path / "units" / "part-00000" / "point.npy"
+    content = json.loads(manifest.read_text())
+    content["parts"][0]["members"] = 1 << 40
+    manifest.write_text(json.dumps(content))
+    with open(path, "wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "<i4", "fortran_order": False, "shape": (1 << 40,)})
+        file.write(bytes(400))
+    with pytest.raises(XkdError, match=rf"point\.npy is damaged \(\d+ bytes, expected {4 * (1 << 40) + 128}"):
+        UnitStore(tmp_path / "units")[0]
 
 
 def test_cut_files_and_strange_manifests(tmp_path) -> None:

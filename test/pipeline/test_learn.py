@@ -10,10 +10,8 @@ import numpy as np
 import pytest
 
 from xkd_ros.bags.frame_store import FrameStore
-from xkd_ros.bags.reader import Bag
-from xkd_ros.bags.writer import BagWriter
 from xkd_ros.core.card import load_card
-from xkd_ros.core.errors import ConfigError, ModelError, XkdError
+from xkd_ros.core.errors import ConfigError, ModelError
 from xkd_ros.distill.partdistill.unit_report import load_unit_scores
 from xkd_ros.distill.partdistill.unit_store import UnitStore
 from xkd_ros.metrics.unit_quality import load_unit_report
@@ -197,72 +195,6 @@ def test_the_recipe_partdistill_learns_from_units_and_reports_on_them(learnt, wa
     assert (tmp_path / "run" / "stages" / "pseudo.json").read_bytes() == (learnt / "run" / "stages" / "pseudo.json").read_bytes()
     # The run folder alone knows the method.
     assert load_run(tmp_path / "run", ["finetune.steps=5"])[0].finetune.backward.latest == 0.5
-
-
-@pytest.fixture(scope="module")
-def unlabelled(walk, tmp_path_factory):
-    """The walk without the truth of the simulation."""
-    folder = tmp_path_factory.mktemp("unlabelled") / "walk"
-    with Bag(walk) as bag, BagWriter(folder) as writer:
-        for record in bag.records():
-            writer.copy(record)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def few_labels(walk, learnt, tmp_path_factory):
-    """Labels of two training scans and one of another split, as somebody made them by hand; and the stamps of the two."""
-    folder, frames = tmp_path_factory.mktemp("hand"), FrameStore(learnt / "run" / "frames")
-    train, others = frames.numbers("train"), np.setdiff1d(np.arange(len(frames)), frames.numbers("train"))
-    stamps = [frames.scan(int(number)).stamp_ns for number in (train[1], train[-2], others[0])]
-    for stamp in stamps:
-        with np.load(walk / "truth" / f"{stamp}.npz") as truth:
-            np.savez(folder / f"{stamp}.npz", indoor12=truth["labels"])
-    return folder, stamps[:2]
-
-
-def test_partdistill_learns_from_a_few_hand_labelled_scans_and_from_simulated_ones(
-    unlabelled, few_labels, walk, settings, tmp_path, monkeypatch
-):
-    from xkd_ros.pipeline import learning
-
-    lessons = []
-    train_student = learning.train_student
-    monkeypatch.setattr(learning, "train_student", lambda lesson, *rest: lessons.append(lesson) or train_student(lesson, *rest))
-    labels, stamps = few_labels
-    shutil.copytree(walk, tmp_path / "walks" / "one")
-    units = "finetune.pixels={least_area_px: 32, erode_px: 0}"
-    lines = [*settings, "labels=given", units, f"finetune.generated={tmp_path / 'walks'}"]
-    config = read_config(None, lines, recipe="partdistill")
-    learn(config, Sources((unlabelled,), labels=labels), tmp_path / "run", tmp_path / "site")
-    (lesson,) = lessons
-    frames = FrameStore(tmp_path / "run" / "frames")
-    assert sorted(frames.scan(int(number)).stamp_ns for number in lesson.labelled) == sorted(stamps)
-    drawn, truth = lesson.generated
-    assert drawn.folder == tmp_path / "run" / "finetune" / "generated" and len(drawn.numbers("train")) == len(drawn) == 20
-    assert (truth[0][0] != 255).any() and load_card(tmp_path / "site").recipe["method"] == "given labels"
-    # Walks that are exchanged make the stage stale.
-    (tmp_path / "walks" / "one" / "more").write_text("x")
-    with pytest.raises(ConfigError, match="--redo finetune"):
-        learn(config, Sources((unlabelled,), labels=labels), tmp_path / "run", tmp_path / "site")
-
-
-@pytest.mark.parametrize(
-    ("stamp", "generated", "message"),
-    [("other", "", "for not one frame of split 'train'"), ("train", "empty", "holds neither frames nor simulated recordings")],
-)
-def test_labels_and_simulated_scans_that_are_not_there_are_named(unlabelled, few_labels, settings, tmp_path, stamp, generated, message):
-    labels, stamps = few_labels
-    (tmp_path / "hand").mkdir()
-    (tmp_path / "empty").mkdir()
-    for path in labels.iterdir():
-        if (int(path.stem) in stamps) == (stamp == "train"):
-            shutil.copy(path, tmp_path / "hand")
-    lines = [*settings, "labels=given", "finetune.pixels={least_area_px: 32, erode_px: 0}"]
-    lines += [f"finetune.generated={tmp_path / generated}"] if generated else []
-    config, sources = read_config(None, lines, recipe="partdistill"), Sources((unlabelled,), labels=tmp_path / "hand")
-    with pytest.raises(XkdError, match=message):
-        learn(config, sources, tmp_path / "run", tmp_path / "site")
 
 
 @pytest.mark.parametrize("name", ["learn", "learn-cpu"])

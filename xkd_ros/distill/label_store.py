@@ -14,17 +14,19 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from xkd_ros.bags.array_file import open_array
 from xkd_ros.core.config import load_yaml
 from xkd_ros.core.errors import ConfigError, XkdError
 from xkd_ros.core.files import atomic_path, inside, write_atomic
 from xkd_ros.core.labels import LabelSet
+from xkd_ros.core.types import UNKNOWN
 from xkd_ros.distill.consolidation import FrameLabels
 from xkd_ros.distill.label_statistics import LabelStatistics
+from xkd_ros.distill.part_files import Columns, PartFiles, check_divides
 from xkd_ros.distill.pseudo_config import PseudoConfig
 
 MANIFEST_NAME, PLAN_NAME = "manifest.json", "plan.json"
 _COLUMNS = ("labels", "confidence", "reason")
-_OPEN_PARTS = 32
 
 
 class _Strict(BaseModel):
@@ -97,14 +99,10 @@ class LabelStore:
         self.manifest = load_yaml(self.folder / MANIFEST_NAME, LabelManifest)
         if frames_hash is not None and frames_hash != self.manifest.frames_hash:
             raise ConfigError(f"the pseudo-labels in {self.folder} are of other frames; run `xkd pseudo` again into an empty folder")
-        self._open: dict[int, dict[str, np.ndarray]] = {}
-        self._place: dict[int, tuple[int, int]] = {}
-        for index, part in enumerate(self.manifest.parts):
-            numbers = _load(inside(self.folder, part.name) / "numbers.npy", part.frames)
-            self._place.update({int(number): (index, row) for row, number in enumerate(numbers)})
+        self._parts = PartFiles(self.folder, [(part.name, part.frames) for part in self.manifest.parts], self._read, _REMEDY)
 
     def __len__(self) -> int:
-        return len(self._place)
+        return len(self._parts)
 
     def __getitem__(self, number: int) -> tuple[np.ndarray, np.ndarray]:
         """Return labels (N,) uint8, 255 unknown, and confidence (N,) float32, 0 where unknown."""
@@ -114,10 +112,6 @@ class LabelStore:
     def reasons(self, number: int) -> np.ndarray:
         """Return (N,) uint8 of `Reason`: where a label comes from, or why there is none."""
         return self._columns(number)["reason"].copy()
-
-    def __getstate__(self) -> dict[str, object]:
-        # A mapped file would travel to another process as its whole content.
-        return {**self.__dict__, "_open": {}}
 
     @property
     def hash(self) -> str:
@@ -142,30 +136,26 @@ class LabelStore:
                 total.counts += np.array(counts, np.int64)
         return total
 
-    def _columns(self, number: int) -> dict[str, np.ndarray]:
-        if number not in self._place:
-            raise IndexError(f"frame {number} has no pseudo-labels in {self.folder}")
-        index, row = self._place[number]
-        if index not in self._open:
-            if len(self._open) >= _OPEN_PARTS:
-                self._open.clear()
-            part = self.manifest.parts[index]
-            folder = inside(self.folder, part.name)
-            self._open[index] = {name: _load(folder / f"{name}.npy", part.points) for name in _COLUMNS}
-            self._open[index]["offsets"] = _load(folder / "offsets.npy", part.frames + 1)
-        columns = self._open[index]
+    def _columns(self, number: int) -> Columns:
+        try:
+            columns, row = self._parts.find(number)
+        except KeyError as error:
+            raise IndexError(f"frame {number} has no pseudo-labels in {self.folder}") from error
         rows = slice(int(columns["offsets"][row]), int(columns["offsets"][row + 1]))
         return {name: columns[name][rows] for name in _COLUMNS}
 
+    def _read(self, folder: Path, index: int) -> Columns:
+        part, classes = self.manifest.parts[index], len(self.label_set)
+        columns = {name: open_array(folder / f"{name}.npy", ("u1",), (part.points,), _REMEDY) for name in _COLUMNS}
+        columns["offsets"] = open_array(folder / "offsets.npy", ("<i8",), (part.frames + 1,), _REMEDY)
+        check_divides(folder, "offsets", columns["offsets"], part.points, _REMEDY)
+        strange = columns["labels"][(columns["labels"] >= classes) & (columns["labels"] != UNKNOWN)]
+        if len(strange):
+            raise XkdError(f"{folder / 'labels'}.npy has class {strange[0]} of {classes}: damaged; {_REMEDY}")
+        return columns
 
-def _load(path: Path, length: int | None = None) -> np.ndarray:
-    try:
-        array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise XkdError(f"{path} is damaged or missing ({error}); delete {path.parent.parent} and run `xkd pseudo` again") from error
-    if array.ndim < 1 or length not in (None, len(array)):
-        raise XkdError(f"{path} has shape {array.shape}, expected {length} rows; delete {path.parent.parent} and run `xkd pseudo` again")
-    return array
+
+_REMEDY = "delete the folder and run `xkd pseudo` again"
 
 
 class LabelWriter:
@@ -236,7 +226,7 @@ class LabelWriter:
         for part in self._parts:
             for path in sorted(inside(self.folder, part.name).glob("counts-*.npy")):
                 split = path.stem.removeprefix("counts-")
-                counts = _load(path, len(self.plan.label_set) + 1)
+                counts = open_array(path, ("<i8",), (len(self.plan.label_set) + 1, -1), _REMEDY)
                 totals[split] = totals[split] + counts if split in totals else counts
         return {split: tuple(tuple(int(value) for value in row) for row in counts) for split, counts in totals.items()}
 
@@ -244,7 +234,7 @@ class LabelWriter:
         folder = self.folder / f"part-{index:05d}"
         if not folder.is_dir():
             return None
-        offsets = _load(folder / "offsets.npy")
+        offsets = open_array(folder / "offsets.npy", ("<i8",), (-1,), _REMEDY)
         return PartInfo(name=folder.name, frames=len(offsets) - 1, points=int(offsets[-1]))
 
     def _write_part(self) -> None:

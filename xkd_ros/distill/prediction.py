@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from torch import nn
 
 from xkd_ros.core.card import IntensityConfig
 from xkd_ros.core.types import UNKNOWN
@@ -14,8 +15,31 @@ from xkd_ros.points.preprocessor import Preprocessor
 from xkd_ros.runtime.segmenter import describe_logits
 
 
+@torch.inference_mode()
+def whole_frame_logits(
+    model: nn.Module, frame: StoredFrame, config: StudentConfig, rigs: dict[str, IntensityConfig]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Ask a student about a whole frame, as on the robot.
+
+    Args:
+        model: In evaluation mode, on any device; called as `Student`.
+        frame: The frame.
+        config: How the student reads scans.
+        rigs: Intensity statistics of each rig.
+    Returns:
+        logits (n, C) float32 of the sampled points, none where the frame holds no measurement, and (N,) int64 which of them stands for
+        each point, -1 for none.
+    """
+    preprocess = Preprocessor(config.geometry, config.statistics(frame.rig, rigs))
+    item = preprocess(frame.points_m, frame.intensity, frame.levelled_from_lidar)
+    if not len(item):
+        return np.zeros((0, 0), np.float32), item.undo
+    b = collate([item]).to(next(model.parameters()).device)
+    return model(b.features, b.cells, b.shapes, b.neighbours, None, b.scan).float().cpu().numpy(), item.undo
+
+
 class Predictor:
-    """Frame → labels and confidence of all its points, as on the robot."""
+    """Frame → labels and confidence of all its points."""
 
     def __init__(self, student: Student, config: StudentConfig, rigs: dict[str, IntensityConfig]) -> None:
         """Configure.
@@ -26,18 +50,12 @@ class Predictor:
             rigs: Intensity statistics of each rig.
         """
         self._student, self._config, self._rigs = student.eval(), config, rigs
-        self._device = next(student.parameters()).device
 
-    @torch.no_grad()
     def __call__(self, frame: StoredFrame) -> tuple[np.ndarray, np.ndarray]:
         """Return labels (N,) uint8, 255 where there is no measurement, and confidence (N,) float32."""
-        intensity = self._config.statistics(frame.rig, self._rigs)
-        preprocess = Preprocessor(self._config.geometry, intensity, threads=1)
-        item = preprocess(frame.points_m, frame.intensity, frame.levelled_from_lidar)
-        labels, confidence = np.full(len(frame.points_m), UNKNOWN, np.uint8), np.zeros(len(frame.points_m), np.float32)
-        if len(item):
-            logits = self._student.on(collate([item]).to(self._device)).float().cpu().numpy()
-            label, probability, _ = describe_logits(logits, 1.0)
-            known = item.undo >= 0
-            labels[known], confidence[known] = label[item.undo[known]], probability[item.undo[known]]
+        logits, undo = whole_frame_logits(self._student, frame, self._config, self._rigs)
+        label, probability, _ = describe_logits(logits, 1.0)
+        labels, confidence = np.full(len(undo), UNKNOWN, np.uint8), np.zeros(len(undo), np.float32)
+        known = undo >= 0
+        labels[known], confidence[known] = label[undo[known]], probability[undo[known]]
         return labels, confidence

@@ -112,6 +112,8 @@ class Learning:
         rigs, sources = list(self.sources.rigs), self.sources
         folder = self.work / "frames"
         store = write_frames(sources.bags, folder, self.config.frames, rigs or None, sources.labels, progress, _print_lines)
+        if self.config.labels == "given":
+            GivenLabels(store, self.class_map.label_set).numbers("train")  # an error now, not after hours of distillation
         manifest = store.manifest
         facts = {split: manifest.count(split) for split in ("train", "val", "test")}
         return store.hash, {

@@ -74,21 +74,26 @@ def open_generated(
     """
     if path is None:
         return None
-    if not (path / FRAMES_NAME).is_file():
-        path = _store(path, folder, first, progress)
+    if bags := generated_bags(path):
+        path = folder
+        if first:
+            # Scans without a picture have true labels too.
+            write_frames(bags, folder, FrameConfig(split="bag", shares=(1.0, 0.0, 0.0), keep_unpaired=True), progress=progress)
+        _wait_for(folder / FRAMES_NAME)
     frames = FrameStore(path)
     return frames, GivenLabels(frames, class_map.label_set)
 
 
-def _store(path: Path, folder: Path, first: bool, progress: Progress) -> Path:
+def generated_bags(path: Path) -> list[Path]:
+    """List the simulated recordings at a path: itself, or those in it; none where it is a frame store.
+
+    Raises:
+        BagError: it is nothing of that kind.
+    """
     bags = [bag for bag in (path, *(sorted(path.iterdir()) if path.is_dir() else ())) if (bag / SIMULATION_FILE).is_file()]
-    if not bags:
+    if not bags and not (path / FRAMES_NAME).is_file():
         raise BagError(f"{path} holds neither frames nor simulated recordings; give the folder that `xkd simulate` wrote")
-    if first:
-        # Scans without a picture have true labels too.
-        write_frames(bags, folder, FrameConfig(split="bag", shares=(1.0, 0.0, 0.0), keep_unpaired=True), progress=progress)
-    _wait_for(folder / FRAMES_NAME)
-    return folder
+    return bags
 
 
 def _wait_for(path: Path) -> None:

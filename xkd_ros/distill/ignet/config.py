@@ -39,7 +39,7 @@ class IgnetConfig(WholeStudentConfig):
     feature_weight: float = Field(1.0, ge=0, description="of saying what the image teacher says where a camera sees")
     contrast_weight: float = Field(0.1, ge=0, description="of resembling what images show of the same class")
     contrast_hidden: int = Field(256, ge=1, description="width between the layers of the head that speaks the image teacher's language")
-    temperature: float = Field(0.1, gt=0)
+    temperature: float = Field(0.1, ge=0.03)
     bank: int = Field(256, ge=1, description="image features kept of each class")
     anchors: int = Field(1024, ge=1, description="of a batch, drawn at random; bounds the cost")
     mix: FovMixConfig = FovMixConfig()

@@ -51,9 +51,8 @@ class IgnetLoss:
         if config.contrast_weight:
             bank, guided = self._student.bank, sure[item.paired]
             bank.add(item.features[guided], item.labels[item.paired[guided]])
-            # A copy: the bank changes again before the gradient of an accumulated step is complete.
-            kept = bank.features.clone()
-            loss = loss + config.contrast_weight * one_way_contrast(guessed, item.labels[anchors], kept, bank.filled, config.temperature)
+            contrast = one_way_contrast(guessed, item.labels[anchors], bank.features, bank.filled, config.temperature)
+            loss = loss + config.contrast_weight * contrast
         else:
             loss = loss + 0.0 * guessed.sum()
         if config.consistency_weight:

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-_NEVER = -1e30
+from xkd_ros.distill.contrastive import contrastive_loss
 
 
 class FeatureBank(nn.Module):
@@ -46,25 +46,20 @@ class FeatureBank(nn.Module):
 
 
 def one_way_contrast(anchors: Tensor, labels: Tensor, bank: Tensor, filled: Tensor, temperature: float) -> Tensor:
-    """Mean over anchors of -(1/|Q_y|) sum_{p in Q_y} log[exp(z.z_p / tau) / sum_{a in Q} exp(z.z_a / tau)], in float32.
+    """Mean over anchors of -(1/|Q_y|) sum_{p in Q_y} log[exp(z.z_p / tau) / sum_{a in Q} exp(z.z_a / tau)]; Q is the bank.
 
     Args:
         anchors: (A, D) predictions of the student in the space of image features; made unit vectors here.
         labels: (A,) int64 class of each.
         bank: (C, M, D) unit vectors; no gradient reaches them.
         filled: (C, M) bool places that hold one.
-        temperature: tau.
+        temperature: Tau, as for `contrastive_loss`.
     Returns:
         Scalar; anchors whose class has no feature yet are left out; 0 with a gradient of 0 when none is left.
 
     Source: METHODS 4.3, our reconstruction of IGNet's one-way contrastive loss, whose text was not available.
     """
-    usable = filled.any(1)[labels] if len(labels) else torch.zeros(0, dtype=torch.bool, device=anchors.device)
-    if not bool(usable.any()):
-        return 0.0 * anchors.float().sum()
-    z, labels = F.normalize(anchors[usable].float(), dim=1), labels[usable]
-    likeness = z @ bank.detach().flatten(0, 1).T / temperature
-    log_share = likeness.masked_fill(~filled.flatten(), _NEVER).log_softmax(1).unflatten(1, filled.shape)
-    own = log_share[torch.arange(len(labels), device=labels.device), labels]
-    positive = filled[labels]
-    return -(own.where(positive, 0.0).sum(1) / positive.sum(1)).mean()
+    # Also a copy: the bank changes again before the gradient of an accumulated step is complete.
+    kept = bank[filled]
+    anchor, feature = (labels.unsqueeze(1) == filled.nonzero()[:, 0]).nonzero(as_tuple=True)
+    return contrastive_loss(F.normalize(anchors.float(), dim=1), kept.detach(), anchor, feature, temperature=temperature)

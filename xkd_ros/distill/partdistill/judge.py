@@ -11,9 +11,8 @@ from xkd_ros.distill.frame_samples import Frames
 from xkd_ros.distill.partdistill.config import Agreement, RescoringConfig
 from xkd_ros.distill.partdistill.unit_samples import UnitCount, inside_frame
 from xkd_ros.distill.partdistill.units import FrameUnits, Units
-from xkd_ros.distill.student_input import StoredFrame, StudentConfig
-from xkd_ros.nets.batch import collate
-from xkd_ros.points.preprocessor import Preprocessor
+from xkd_ros.distill.prediction import whole_frame_logits
+from xkd_ros.distill.student_input import StudentConfig
 
 _SUREST, _TINY = 0.75, 1e-6
 
@@ -50,20 +49,10 @@ class UnitJudge:
             if len(units):
                 scan = self._frames.scan(frame)
                 inside_frame(units, frame, len(scan.points_m))
-                logits, undo = self._ask(model, scan)
+                logits, undo = whole_frame_logits(model, scan, self._student, self._frames.manifest.intensity)
                 scores[self._count.span(frame)] = agreement(units, logits, undo, self._kind)
         # Every unit is scored by one process and zero elsewhere.
         return self._fabric.all_reduce(torch.from_numpy(scores).to(self._fabric.device), reduce_op="sum")  # type: ignore[return-value]
-
-    @torch.inference_mode()
-    def _ask(self, model: nn.Module, scan: StoredFrame) -> tuple[np.ndarray, np.ndarray]:
-        """Compute logits (n, C) of the sampled points, and (N,) which of them stands for each point, -1 for none."""
-        intensity = self._student.statistics(scan.rig, self._frames.manifest.intensity)
-        item = Preprocessor(self._student.geometry, intensity)(scan.points_m, scan.intensity, scan.levelled_from_lidar)
-        if len(item) <= self._student.geometry.neighbours:
-            return np.zeros((1, len(self._count.members)), np.float32), np.full(len(scan.points_m), -1)
-        b = collate([item]).to(self._fabric.device)
-        return model(b.features, b.cells, b.shapes, b.neighbours, None, b.scan).float().cpu().numpy(), item.undo
 
 
 def agreement(units: FrameUnits, logits: np.ndarray, undo: np.ndarray, kind: Agreement) -> np.ndarray:
@@ -81,6 +70,8 @@ def agreement(units: FrameUnits, logits: np.ndarray, undo: np.ndarray, kind: Agr
         (U,) float32, 0 to 1; points of no sampled point agree with nothing, and a unit without points neither.
     Source: PartDistill (CVPR 2024) eq. 4; METHODS 5.1.
     """
+    if not len(logits):
+        return np.zeros(len(units), np.float32)
     row, unit = undo[units.point], units.unit
     claimed = units.label[unit]
     if kind == "argmax":

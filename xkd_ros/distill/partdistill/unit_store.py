@@ -19,15 +19,15 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from xkd_ros.bags.array_file import open_array
 from xkd_ros.core.config import load_yaml
-from xkd_ros.core.errors import BagError, ConfigError, ShapeError, XkdError
-from xkd_ros.core.files import atomic_path, inside, write_atomic
+from xkd_ros.core.errors import ConfigError, ShapeError, XkdError
+from xkd_ros.core.files import atomic_path, write_atomic
 from xkd_ros.core.labels import LabelSet
+from xkd_ros.distill.part_files import Columns, PartFiles, check_divides
 from xkd_ros.distill.partdistill.units import FrameUnits
 
 MANIFEST_NAME, PLAN_NAME = "manifest.json", "plan.json"
 _UNIT_COLUMNS = {"label": "u1", "score": "<f4", "origin": "u1", "view": "u1"}
 _MEMBER_COLUMNS = {"point": "<i4", "confidence": "u1"}
-_OPEN_PARTS = 32
 
 
 class _Strict(BaseModel):
@@ -100,18 +100,10 @@ class UnitStore:
         self.manifest = load_yaml(self._folder / MANIFEST_NAME, UnitManifest)
         if frames_hash is not None and frames_hash != self.manifest.frames_hash:
             raise ConfigError(f"the units in {folder} are of other frames; make them again into an empty folder")
-        self._open: dict[int, dict[str, np.ndarray]] = {}
-        self._place: dict[int, tuple[int, int]] = {}
-        for index, part in enumerate(self.manifest.parts):
-            numbers = _column(inside(self._folder, part.name), "numbers", "<i8", part.frames)
-            self._place.update({int(number): (index, row) for row, number in enumerate(numbers)})
+        self._parts = PartFiles(self._folder, [(part.name, part.frames) for part in self.manifest.parts], self._read, _REMEDY)
 
     def __len__(self) -> int:
-        return len(self._place)
-
-    def __getstate__(self) -> dict[str, object]:
-        # A mapped file would travel to another process as its whole content.
-        return {**self.__dict__, "_open": {}}
+        return len(self._parts)
 
     @property
     def hash(self) -> str:
@@ -124,14 +116,10 @@ class UnitStore:
         Raises:
             XkdError: the files are damaged.
         """
-        if number not in self._place:
-            raise IndexError(f"frame {number} has no units in {self._folder}")
-        index, row = self._place[number]
-        if index not in self._open:
-            if len(self._open) >= _OPEN_PARTS:
-                self._open.clear()
-            self._open[index] = self._columns(self.manifest.parts[index])
-        columns = self._open[index]
+        try:
+            columns, row = self._parts.find(number)
+        except KeyError as error:
+            raise IndexError(f"frame {number} has no units in {self._folder}") from error
         units = slice(int(columns["first"][row]), int(columns["first"][row + 1]))
         start = np.asarray(columns["start"][units.start : units.stop + 1])
         members = slice(int(start[0]), int(start[-1]))
@@ -145,17 +133,17 @@ class UnitStore:
         except ShapeError as error:
             raise XkdError(f"the units of frame {number} in {self._folder} are damaged ({error}); {_REMEDY}") from error
 
-    def _columns(self, part: PartInfo) -> dict[str, np.ndarray]:
-        folder = inside(self._folder, part.name)
+    def _read(self, folder: Path, index: int) -> Columns:
+        part = self.manifest.parts[index]
         columns = {name: _column(folder, name, kind, part.units) for name, kind in _UNIT_COLUMNS.items()}
         columns |= {name: _column(folder, name, kind, part.members) for name, kind in _MEMBER_COLUMNS.items()}
         columns |= {"first": _column(folder, "first", "<i8", part.frames + 1), "start": _column(folder, "start", "<i8", part.units + 1)}
         for name, end in (("first", part.units), ("start", part.members)):
-            array = columns[name]
-            if array[0] != 0 or array[-1] != end or (np.diff(array) < 0).any():
-                raise XkdError(f"{folder / name}.npy does not divide {end} rows: damaged; {_REMEDY}")
+            check_divides(folder, name, columns[name], end, _REMEDY)
         if part.units and int(columns["label"].max()) >= len(self.manifest.label_set):
             raise XkdError(f"{folder / 'label'}.npy has class {columns['label'].max()} of {len(self.manifest.label_set)}; {_REMEDY}")
+        if not ((columns["score"] >= 0) & (columns["score"] <= 1)).all():
+            raise XkdError(f"{folder / 'score'}.npy has scores that are not between 0 and 1: damaged; {_REMEDY}")
         return columns
 
 
@@ -163,10 +151,7 @@ _REMEDY = "delete the folder and make the units again"
 
 
 def _column(folder: Path, name: str, kind: str, length: int) -> np.ndarray:
-    try:
-        return open_array(folder / f"{name}.npy", (kind,), (length,), _REMEDY)
-    except BagError as error:
-        raise XkdError(str(error)) from error
+    return open_array(folder / f"{name}.npy", (kind,), (length,), _REMEDY)
 
 
 class UnitWriter:
