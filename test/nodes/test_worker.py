@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -116,3 +119,30 @@ def test_reasons_cannot_fill_the_memory():
     for number in range(1000):
         statistics.fail("rejected", f"reason {number}")
     assert statistics.snapshot().rejected == 1000 and len(statistics.snapshot().reasons) == 50
+
+
+_SHOW = """
+import os, queue, threading
+os.nice({start})
+from xkd_ros.nodes.worker import KeepLatestWorker
+shown = queue.Queue()
+def look(_):
+    child = threading.Thread(target=lambda: shown.put(os.getpriority(os.PRIO_PROCESS, threading.get_native_id())))
+    child.start(), child.join()
+    shown.put(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+for niceness in (0, 5, 19):
+    worker = KeepLatestWorker(look, niceness)
+    worker.offer(0)
+    print(shown.get(timeout=60), shown.get(timeout=60))
+    worker.stop(60)
+print(os.getpriority(os.PRIO_PROCESS, 0))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have priorities of their own on Linux alone")
+@pytest.mark.parametrize("start", [0, 3])
+def test_the_worker_and_the_threads_it_starts_are_nicer_than_the_process(start):
+    base = os.getpriority(os.PRIO_PROCESS, 0)
+    said = subprocess.run([sys.executable, "-c", _SHOW.format(start=start)], capture_output=True, text=True, check=True).stdout
+    wanted = [min(19, base + start + niceness) for niceness in (0, 5, 19)]
+    assert said.split() == [str(number) for number in (*(number for one in wanted for number in (one, one)), base + start)]

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 ItemT = TypeVar("ItemT")
+_MOST_MODEST = 19
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -89,9 +90,11 @@ class KeepLatestWorker(Generic[ItemT]):
 
 
 def set_niceness(niceness: int) -> None:
-    """Lower the priority of the calling thread, and of the threads it starts from now on (Linux)."""
+    """Lower the priority of the calling thread below the main thread's, and of the threads it starts from now on (Linux)."""
     if niceness:
         try:
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)
+            # Linux counts threads as processes here; the main thread has the number of the process.
+            base = os.getpriority(os.PRIO_PROCESS, os.getpid())
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), min(_MOST_MODEST, base + niceness))
         except (OSError, AttributeError) as error:
             _LOGGER.warning("niceness %d is not possible here (%s); going on without", niceness, error)
