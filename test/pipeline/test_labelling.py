@@ -11,6 +11,7 @@ import pytest
 from xkd_ros.bags.label_import import import_labels, stamp_of
 from xkd_ros.bags.ply import read_ply
 from xkd_ros.bags.reader import Bag
+from xkd_ros.bags.ros2_form import jazzy as ros2_store
 from xkd_ros.bags.writer import BagWriter
 from xkd_ros.core.errors import BagError, ModelError
 from xkd_ros.core.labels import INDOOR12
@@ -79,6 +80,31 @@ def test_folder_of_clouds(tiny_model: Path, tmp_path: Path) -> None:
     label_bag(folder, tmp_path / "out", tiny_model, backend="torch", threads=1)
     with Bag(tmp_path / "out") as after:
         assert after.topics[OUTPUT_TOPIC].count == 1
+
+
+def test_livox_points_become_a_labelled_cloud(tiny_model: Path, tmp_path: Path) -> None:
+    """From a bag that defines nothing but Livox's own types; the copy of the CustomMsg has the recorded bytes."""
+    store = ros2_store()
+    scan = room(0)
+    names = ("livox_ros_driver2/msg/CustomMsg", "livox_ros_driver2/msg/CustomPoint")
+    values = np.random.default_rng(0).integers(0, 99, (len(scan), 4))
+    points = [
+        store.types[names[1]](int(time), *map(float, point), int(strength), int(tag), int(line))
+        for point, (time, strength, tag, line) in zip(scan.points_m, values)
+    ]
+    header = make_cloud(scan, store.types).header
+    with BagWriter(tmp_path / "livox") as writer:
+        writer.write("/livox/lidar", store.types[names[0]](header, 0, len(scan), 1, np.zeros(3, np.uint8), points), STAMP_NS)
+    label_bag(tmp_path / "livox", tmp_path / "out", tiny_model, backend="torch", threads=1)
+    with Bag(tmp_path / "livox") as before, Bag(tmp_path / "out") as after:
+        assert [bytes(r.raw) for r in before.records()] == [bytes(r.raw) for r in after.records(["/livox/lidar"])]
+        cloud = after.first(OUTPUT_TOPIC)
+    layout = CloudLayout.read(cloud)
+    expected = Segmenter.load(tiny_model, "torch", threads=1).segment(scan.points_m, values[:, 1].astype(np.float32))
+    columns = {name: np.asarray(layout.values(layout.find(name))).ravel() for name in ("x", "label", "ring", "tag", "time", "intensity")}
+    assert np.array_equal(columns["label"], expected.labels) and np.array_equal(columns["x"], scan.points_m[:, 0], equal_nan=True)
+    assert all(np.array_equal(columns[name], values[:, at]) for name, at in (("intensity", 1), ("tag", 2), ("ring", 3)))
+    np.testing.assert_allclose(columns["time"], values[:, 0] * 1e-9, rtol=1e-6)
 
 
 def test_what_was_labelled_is_not_labelled_again(small_bag: Path, tiny_model: Path, tmp_path: Path) -> None:

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 from rich.table import Table
 
-from xkd_ros.bags.folder import Recording, open_recording
+from xkd_ros.bags.folder import open_recording
 from xkd_ros.bags.ply import write_ply
 from xkd_ros.bags.reader import Record
+from xkd_ros.bags.ros2_form import ros2_types
 from xkd_ros.bags.writer import BagWriter
 from xkd_ros.core.errors import BagError, CloudError
 from xkd_ros.core.se3 import rotation_from_rpy
@@ -80,7 +81,7 @@ def label_bag(
             for record in recording.records():
                 writer.copy(record)
                 if record.topic == points_topic:
-                    job.label(record, recording, writer)
+                    job.label(record, writer)
                     display.update(task, note=f"{job.scans} scans")
                 display.advance(task)
     job.print_summary(points_topic, out)
@@ -94,15 +95,16 @@ class _Labelling:
     ) -> None:
         self._segmenter, self._pictures, self._fused, self._seen, self._ply = segmenter, pictures, fused, seen, ply
         self._format = LabelledCloudFormat()
+        self._types = ros2_types()
         self._label_set = segmenter.card.labels
         self.scans = 0
         self._counts = np.zeros(256, np.int64)
         self._ms: list[float] = []
         self._rejected: dict[str, int] = {}
 
-    def label(self, record: Record, recording: Recording, writer: BagWriter) -> None:
-        message = record.message()
+    def label(self, record: Record, writer: BagWriter) -> None:
         try:
+            message = record.message()
             scan = decode_cloud(message)
         except CloudError as error:
             self._rejected[str(error)] = self._rejected.get(str(error), 0) + 1
@@ -110,8 +112,7 @@ class _Labelling:
         infer = self._fused.infer_with(scan, self._seen.views) if self._fused and self._seen else None
         segmentation = self._segmenter.segment(scan.points_m, scan.intensity, infer=infer)
         parts = self._format.encode(message, segmentation, self._label_set.palette)
-        types = recording.typestore.types
-        writer.write(OUTPUT_TOPIC, parts.to_message(message.header, types), record.stamp_ns)
+        writer.write(OUTPUT_TOPIC, parts.to_message(message.header, self._types), record.stamp_ns)
         self.scans += 1
         self._counts += np.bincount(segmentation.labels, minlength=256)
         self._ms.append(segmentation.stage_ms["total"])
