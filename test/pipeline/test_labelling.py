@@ -56,6 +56,24 @@ def test_scans_as_ply_come_back_as_labels(small_bag: Path, tiny_model: Path, tmp
         assert np.array_equal(import_labels(file, scan.points_m), expected.labels)
 
 
+def test_scans_as_semantic_kitti_hold_the_labels_of_the_cloud(small_bag: Path, tiny_model: Path, tmp_path: Path) -> None:
+    label_bag(small_bag, tmp_path / "out", tiny_model, backend="torch", threads=1, kitti=tmp_path / "set")
+    with Bag(tmp_path / "out") as after:
+        clouds = [CloudLayout.read(message) for _, _, message in after.messages([OUTPUT_TOPIC])]
+    sequence = tmp_path / "set" / "sequences" / "00"
+    assert len(list((sequence / "velodyne").iterdir())) == len(list((sequence / "labels").iterdir())) == len(clouds) == 3
+    for number, layout in enumerate(clouds):
+        labels = np.asarray(layout.values(layout.find("label"))).ravel()
+        points = np.stack([np.asarray(layout.values(layout.find(axis))).ravel() for axis in "xyz"], axis=1)
+        ids = np.fromfile(sequence / "labels" / f"{number:06d}.label", np.uint32) & 0xFFFF
+        rows = np.fromfile(sequence / "velodyne" / f"{number:06d}.bin", np.float32).reshape(-1, 4)
+        assert len(ids) == 3000 - 60 and np.array_equal(ids, labels[labels != 255] + 1)
+        assert np.array_equal(rows[:, :3], points[labels != 255]) and 0 <= rows[:, 3].min() <= rows[:, 3].max() <= 1
+    with pytest.raises(BagError, match="exists already"):
+        label_bag(small_bag, tmp_path / "again", tiny_model, backend="torch", threads=1, kitti=tmp_path / "set")
+    assert not (tmp_path / "again").exists()
+
+
 def test_an_unreadable_cloud_is_named_and_the_rest_labelled(
     small_bag: Path, tiny_model: Path, tmp_path: Path, typestore: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
