@@ -15,11 +15,15 @@ from rosbags.rosbag2 import StoragePlugin
 from rosbags.rosbag2 import Writer as Writer2
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
+from xkd_ros.bags.frame_config import FrameConfig
+from xkd_ros.bags.frame_writer import write_frames
 from xkd_ros.bags.inspection import inspect
 from xkd_ros.bags.reader import Bag
 from xkd_ros.bags.writer import BagWriter
 from xkd_ros.core.errors import BagError, CloudError
 from xkd_ros.msgs.build import make_cloud
+from xkd_ros.msgs.cloud import decode_cloud
+from xkd_ros.msgs.header import stamp_ns
 from xkd_ros.msgs.livox import LIVOX, decode_livox
 
 # Written out here once more, as Livox publishes them.
@@ -39,6 +43,18 @@ def livox_store(base: Stores = Stores.ROS2_JAZZY, message: str = MESSAGE) -> Any
 
 
 STORE, STORE1 = livox_store(), livox_store(Stores.ROS1_NOETIC)
+
+
+def as_custom(cloud: Any) -> Any:
+    """Say a PointCloud2 with intensity and time in the words of Livox."""
+    scan = decode_cloud(cloud)
+    assert scan.intensity is not None and scan.time_s is not None
+    Point = STORE.types[LIVOX[0].replace("CustomMsg", "CustomPoint")]
+    points = [
+        Point(round(float(time) * 1e9), *map(float, point), int(strength), 0, 0)
+        for point, strength, time in zip(scan.points_m, scan.intensity, scan.time_s)
+    ]
+    return STORE.types[LIVOX[0]](cloud.header, scan.stamp_ns, len(scan), 0, np.zeros(3, np.uint8), points)
 
 
 def custom(number: int, count: int, kind: str = LIVOX[0], store: Any = STORE, frame: str = FRAME) -> Any:
@@ -178,6 +194,27 @@ def test_a_cloud_beside_it_must_be_chosen_unless_it_is_labelled(tmp_path: Path, 
         assert bag.find_points_topic() == "/livox/lidar"
     with Bag(tmp_path / "plain") as bag, pytest.raises(BagError, match="several lidar topics: /livox/lidar, /other; choose one"):
         bag.find_points_topic()
+
+
+def test_frames_are_those_of_the_same_walk_with_clouds(tmp_path: Path, room_walk: Any) -> None:
+    """Pairing, poses and deskewing see no difference, and a broken scan is left out."""
+    plain = room_walk.write(tmp_path / "plain", scans=8)
+    with Bag(plain) as bag, BagWriter(tmp_path / "livox") as writer:
+        for record in bag.records():
+            if record.topic != "/points":
+                writer.copy(record)
+                continue
+            message = as_custom(record.message())
+            message.point_num += stamp_ns(message) == room_walk.start_ns + 2 * 10**8
+            writer.write("/points", message, record.stamp_ns)
+    config = FrameConfig(learn_body_m=0.0)
+    clouds = {frame.stamp_ns: frame for frame in write_frames([plain], tmp_path / "one", config)}
+    frames = list(write_frames([tmp_path / "livox"], tmp_path / "two", config))
+    assert {frame.stamp_ns for frame in frames} == set(clouds) - {room_walk.start_ns + 2 * 10**8}
+    for frame in frames:
+        expected = clouds[frame.stamp_ns]
+        np.testing.assert_allclose(frame.points_m, expected.points_m, atol=1.1e-3)
+        assert np.array_equal(frame.intensity, expected.intensity) and len(frame.views) == len(expected.views) == 1
 
 
 def test_other_definitions_under_the_name_are_refused(tmp_path: Path) -> None:
