@@ -64,7 +64,7 @@ def test_bags_without_scans(tmp_path: Path, drive: Any, typestore: Any) -> None:
         for topic in ("/left", "/right"):
             writer.write(topic, make_cloud(drive.scan(0), typestore.types), 1)
     report = inspect(tmp_path / "two")
-    assert not report.can_segment and "several PointCloud2 topics: /left, /right" in report.segmentation[0].found
+    assert not report.can_segment and "several lidar topics: /left, /right" in report.segmentation[0].found
     assert inspect(tmp_path / "two", points="/left").can_segment
     with pytest.raises(BagError, match="no topic /middle"):
         inspect(tmp_path / "two", points="/middle")

@@ -101,7 +101,7 @@ def test_of_several_clouds_the_plain_one_is_meant(tmp_path: Path, typestore: Any
     with Bag(write_clouds(tmp_path / "one", typestore, {"/a_depth": coloured, "/lidar": plain, "/semantic_points": labelled})) as bag:
         assert bag.find_points_topic() == "/lidar"
     with Bag(write_clouds(tmp_path / "two", typestore, {"/left": plain, "/right": plain})) as bag:
-        with pytest.raises(BagError, match="several PointCloud2 topics: /left, /right; choose one"):
+        with pytest.raises(BagError, match="several lidar topics: /left, /right; choose one"):
             bag.find_points_topic()
         assert bag.find_points_topic("/right") == "/right"
     with Bag(write_clouds(tmp_path / "labelled only", typestore, {"/semantic_points": labelled})) as bag:
@@ -113,12 +113,12 @@ def test_a_bag_without_clouds_says_what_to_do(tmp_path: Path, typestore: Any) ->
     from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
     store = get_typestore(Stores.ROS2_JAZZY)
-    store.register(get_types_from_msg("uint32 point_num\n", "livox_ros_driver2/msg/CustomMsg"))
-    with Writer(tmp_path / "livox", version=9) as writer:
-        connection = writer.add_connection("/livox/lidar", "livox_ros_driver2/msg/CustomMsg", typestore=store)
-        message = store.types["livox_ros_driver2/msg/CustomMsg"](point_num=3)
+    store.register(get_types_from_msg("uint8[] data\n", "velodyne_msgs/msg/VelodyneScan"))
+    with Writer(tmp_path / "packets", version=9) as writer:
+        connection = writer.add_connection("/packets", "velodyne_msgs/msg/VelodyneScan", typestore=store)
+        message = store.types["velodyne_msgs/msg/VelodyneScan"](data=np.zeros(3, np.uint8))
         writer.write(connection, 1, store.serialize_cdr(message, connection.msgtype))
-    with Bag(tmp_path / "livox") as bag, pytest.raises(BagError, match=r"no PointCloud2 messages; /livox/lidar is .*xfer_format 0"):
+    with Bag(tmp_path / "packets") as bag, pytest.raises(BagError, match=r"no PointCloud2 messages; /packets is .*velodyne_pointcloud"):
         bag.find_points_topic()
 
 

@@ -11,6 +11,7 @@ import pytest
 from xkd_ros.bags.label_import import import_labels, stamp_of
 from xkd_ros.bags.ply import read_ply
 from xkd_ros.bags.reader import Bag
+from xkd_ros.bags.ros2_form import jazzy as ros2_store
 from xkd_ros.bags.writer import BagWriter
 from xkd_ros.core.errors import BagError, ModelError
 from xkd_ros.core.labels import INDOOR12
@@ -55,6 +56,24 @@ def test_scans_as_ply_come_back_as_labels(small_bag: Path, tiny_model: Path, tmp
         assert np.array_equal(import_labels(file, scan.points_m), expected.labels)
 
 
+def test_scans_as_semantic_kitti_hold_the_labels_of_the_cloud(small_bag: Path, tiny_model: Path, tmp_path: Path) -> None:
+    label_bag(small_bag, tmp_path / "out", tiny_model, backend="torch", threads=1, kitti=tmp_path / "set")
+    with Bag(tmp_path / "out") as after:
+        clouds = [CloudLayout.read(message) for _, _, message in after.messages([OUTPUT_TOPIC])]
+    sequence = tmp_path / "set" / "sequences" / "00"
+    assert len(list((sequence / "velodyne").iterdir())) == len(list((sequence / "labels").iterdir())) == len(clouds) == 3
+    for number, layout in enumerate(clouds):
+        labels = np.asarray(layout.values(layout.find("label"))).ravel()
+        points = np.stack([np.asarray(layout.values(layout.find(axis))).ravel() for axis in "xyz"], axis=1)
+        ids = np.fromfile(sequence / "labels" / f"{number:06d}.label", np.uint32) & 0xFFFF
+        rows = np.fromfile(sequence / "velodyne" / f"{number:06d}.bin", np.float32).reshape(-1, 4)
+        assert len(ids) == 3000 - 60 and np.array_equal(ids, labels[labels != 255] + 1)
+        assert np.array_equal(rows[:, :3], points[labels != 255]) and 0 <= rows[:, 3].min() <= rows[:, 3].max() <= 1
+    with pytest.raises(BagError, match="exists already"):
+        label_bag(small_bag, tmp_path / "again", tiny_model, backend="torch", threads=1, kitti=tmp_path / "set")
+    assert not (tmp_path / "again").exists()
+
+
 def test_an_unreadable_cloud_is_named_and_the_rest_labelled(
     small_bag: Path, tiny_model: Path, tmp_path: Path, typestore: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -79,6 +98,31 @@ def test_folder_of_clouds(tiny_model: Path, tmp_path: Path) -> None:
     label_bag(folder, tmp_path / "out", tiny_model, backend="torch", threads=1)
     with Bag(tmp_path / "out") as after:
         assert after.topics[OUTPUT_TOPIC].count == 1
+
+
+def test_livox_points_become_a_labelled_cloud(tiny_model: Path, tmp_path: Path) -> None:
+    """From a bag that defines nothing but Livox's own types; the copy of the CustomMsg has the recorded bytes."""
+    store = ros2_store()
+    scan = room(0)
+    names = ("livox_ros_driver2/msg/CustomMsg", "livox_ros_driver2/msg/CustomPoint")
+    values = np.random.default_rng(0).integers(0, 99, (len(scan), 4))
+    points = [
+        store.types[names[1]](int(time), *map(float, point), int(strength), int(tag), int(line))
+        for point, (time, strength, tag, line) in zip(scan.points_m, values)
+    ]
+    header = make_cloud(scan, store.types).header
+    with BagWriter(tmp_path / "livox") as writer:
+        writer.write("/livox/lidar", store.types[names[0]](header, 0, len(scan), 1, np.zeros(3, np.uint8), points), STAMP_NS)
+    label_bag(tmp_path / "livox", tmp_path / "out", tiny_model, backend="torch", threads=1)
+    with Bag(tmp_path / "livox") as before, Bag(tmp_path / "out") as after:
+        assert [bytes(r.raw) for r in before.records()] == [bytes(r.raw) for r in after.records(["/livox/lidar"])]
+        cloud = after.first(OUTPUT_TOPIC)
+    layout = CloudLayout.read(cloud)
+    expected = Segmenter.load(tiny_model, "torch", threads=1).segment(scan.points_m, values[:, 1].astype(np.float32))
+    columns = {name: np.asarray(layout.values(layout.find(name))).ravel() for name in ("x", "label", "ring", "tag", "time", "intensity")}
+    assert np.array_equal(columns["label"], expected.labels) and np.array_equal(columns["x"], scan.points_m[:, 0], equal_nan=True)
+    assert all(np.array_equal(columns[name], values[:, at]) for name, at in (("intensity", 1), ("tag", 2), ("ring", 3)))
+    np.testing.assert_allclose(columns["time"], values[:, 0] * 1e-9, rtol=1e-6)
 
 
 def test_what_was_labelled_is_not_labelled_again(small_bag: Path, tiny_model: Path, tmp_path: Path) -> None:

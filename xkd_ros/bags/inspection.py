@@ -14,7 +14,7 @@ from xkd_ros.bags.cameras import CameraTopics, find_cameras
 from xkd_ros.bags.folder import Recording, open_recording
 from xkd_ros.bags.pairs import match_recording
 from xkd_ros.bags.report import BagReport, CameraReport, LidarReport, Need, TopicRow
-from xkd_ros.bags.topics import POINT_CLOUD, UNDECODED_LIDARS
+from xkd_ros.bags.topics import SCANS, UNDECODED_LIDARS
 from xkd_ros.core.camera import Camera
 from xkd_ros.core.errors import BagError, CloudError, XkdError
 from xkd_ros.core.rig import RigConfig, load_rig
@@ -62,7 +62,7 @@ def inspect(
             topics=[_topic_row(info.name, info.type, info.count, recording.duration_s) for info in recording.topics.values()],
         )
         report.lidars = [
-            _inspect_lidar(recording, info.name) for info in recording.topics.values() if info.type == POINT_CLOUD and info.count
+            _inspect_lidar(recording, info.name) for info in recording.topics.values() if info.type in SCANS and info.count
         ]
         try:
             topic = find_points(recording, points, override)

@@ -14,12 +14,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
+from xkd_ros.bags.livox import livox_cloud
 from xkd_ros.bags.ros2_form import jazzy, ros2_definitions
-from xkd_ros.bags.topics import IMAGES, POINT_CLOUD, UNDECODED_LIDARS, TopicInfo, qos_of
-from xkd_ros.core.errors import BagError, XkdError, require
+from xkd_ros.bags.topics import IMAGES, SCANS, UNDECODED_LIDARS, TopicInfo, qos_of
+from xkd_ros.core.errors import BagError, CloudError, XkdError, require
 from xkd_ros.core.types import CameraImage, Scan
 from xkd_ros.msgs.cloud import decode_cloud, field_names
 from xkd_ros.msgs.image import decode_image
+from xkd_ros.msgs.livox import LIVOX
 
 if TYPE_CHECKING:
     from rosbags.highlevel import AnyReader
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 _FILES = (".mcap", ".db3", ".bag")
+_DERIVED = {"label", "rgb", "rgba"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,12 +49,13 @@ class Record:
     bag: Bag = field(repr=False)
 
     def message(self) -> Any:
-        """Deserialise.
+        """Deserialise; a Livox CustomMsg comes as the PointCloud2 it stands for.
 
         Raises:
             BagError: the bytes do not fit the type.
+            CloudError: those of a Livox CustomMsg do not.
         """
-        return self.bag.deserialize(self)
+        return livox_cloud(self) if self.type in LIVOX else self.bag.deserialize(self)
 
 
 class Bag:
@@ -158,11 +162,10 @@ class Bag:
         self, topics: Collection[str] | None = None, start_ns: int | None = None, stop_ns: int | None = None
     ) -> Iterator[tuple[str, int, Any]]:
         """Yield (topic, recorded stamp_ns, message); arguments and errors as for `records`."""
-        for record in self.records(topics, start_ns, stop_ns):
-            yield record.topic, record.stamp_ns, record.message()
+        yield from ((record.topic, record.stamp_ns, record.message()) for record in self.records(topics, start_ns, stop_ns))
 
     def deserialize(self, record: Record) -> Any:
-        """Turn the bytes of a record into a message object; see `Record.message`."""
+        """Turn the bytes of a record into an object of its own type; see `Record.message`."""
         try:
             return self._open().deserialize(record.raw, record.type)
         except Exception as error:  # as in __enter__
@@ -172,8 +175,11 @@ class Bag:
             ) from error
 
     def first(self, topic: str) -> Any | None:
-        """Return the first message of a topic, or None when it has none."""
-        return next((message for _, _, message in self.messages([topic])), None)
+        """Return the first message of a topic (of Livox clouds the first sound one), or None when it has none."""
+        for record in self.records([topic]):
+            with suppress(CloudError):
+                return record.message()
+        return None
 
     def scans(self, topic: str | None = None, on_error: Literal["raise", "skip"] = "raise") -> Iterator[Scan]:
         """Yield the decoded clouds of a topic; see `find_points_topic` for None.
@@ -211,24 +217,22 @@ class Bag:
         Clouds that were already labelled or coloured (fields `label`, `rgb`) do not count while another one is there.
 
         Raises:
-            BagError: no cloud at all, several to choose from, or the given one is no PointCloud2; lists the right ones.
+            BagError: no cloud at all, several to choose from, or the given one is neither PointCloud2 nor Livox CustomMsg.
         """
         if topic is not None:
-            self._require_type(topic, (POINT_CLOUD,), "a PointCloud2")
+            self._require_type(topic, SCANS, "a PointCloud2")
             return topic
-        clouds = [info.name for info in self.topics.values() if info.type == POINT_CLOUD and info.count]
+        clouds = [info.name for info in self.topics.values() if info.type in SCANS and info.count]
         if len(clouds) > 1:
-            plain = [name for name in clouds if not {"label", "rgb", "rgba"} & set(field_names(self.first(name)))]
-            clouds = plain or clouds
+            clouds = [n for n in clouds if self.topics[n].type in LIVOX or not _DERIVED & set(field_names(self.first(n)))] or clouds
         if len(clouds) == 1:
             return clouds[0]
         if clouds:
-            raise BagError(f"{self.path} has several PointCloud2 topics: {', '.join(clouds)}; choose one")
+            raise BagError(f"{self.path} has several lidar topics: {', '.join(clouds)}; choose one")
         raise BagError(f"{self.path} has no PointCloud2 messages; {self._instead()}")
 
     def _require_type(self, topic: str, types: Collection[str], what: str) -> None:
-        found = self.topics[self._known(topic)].type
-        if found not in types:
+        if (found := self.topics[self._known(topic)].type) not in types:
             right = ", ".join(info.name for info in self.topics.values() if info.type in types) or "none"
             raise BagError(f"topic {topic} in {self.path} is {found}, not {what}; topics that are: {right}")
 

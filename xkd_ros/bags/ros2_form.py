@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from xkd_ros.core.errors import BagError
+from xkd_ros.msgs.livox import LIVOX, MESSAGE_DEFINITION, POINT_DEFINITION
 
 if TYPE_CHECKING:
     from rosbags.typesys.store import Typestore
@@ -33,7 +35,7 @@ def ros2_bytes(record: Record) -> bytes:
     kind, store = ros2_type(record.type), record.bag.ros2_typestore
     if kind not in store.fielddefs:
         raise BagError(f"topic {record.topic} is {record.type}, a ROS 1 type without definition in ROS 2; leave it out")
-    message = migrate_message(record.bag.typestore, store, record.type, kind, {}, record.message())
+    message = migrate_message(record.bag.typestore, store, record.type, kind, {}, record.bag.deserialize(record))
     return bytes(store.serialize_cdr(message, kind))
 
 
@@ -64,7 +66,21 @@ def ros2_definitions(ros1: Typestore, type_names: Collection[str]) -> Typestore:
 
 
 def jazzy() -> Typestore:
-    """Return a fresh typestore of ROS 2 Jazzy."""
+    """Return a fresh typestore of ROS 2 Jazzy and of Livox's drivers."""
     from rosbags.typesys import Stores, get_typestore
 
-    return get_typestore(Stores.ROS2_JAZZY)
+    store = get_typestore(Stores.ROS2_JAZZY)
+    store.register(dict(livox_definitions()))
+    return store
+
+
+@cache
+def livox_definitions() -> Mapping[str, Any]:
+    """Map the names of Livox's types to their fields, as typestores hold them."""
+    from rosbags.typesys import get_types_from_msg
+
+    found: dict[str, Any] = {}
+    for name in LIVOX:
+        found |= get_types_from_msg(POINT_DEFINITION, name.replace("CustomMsg", "CustomPoint"))
+        found |= get_types_from_msg(MESSAGE_DEFINITION.format(package=name.split("/")[0]), name)
+    return found

@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from xkd_ros.msgs.livox import LIVOX
+
 if TYPE_CHECKING:
     from rosbags.interfaces import Connection, Qos
 
 POINT_CLOUD = "sensor_msgs/msg/PointCloud2"
+SCANS = (POINT_CLOUD, *LIVOX)
 IMAGES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
 ODOMETRY = "nav_msgs/msg/Odometry"
@@ -16,8 +19,6 @@ TRANSFORMS = ("tf2_msgs/msg/TFMessage", "tf/msg/tfMessage")
 
 # What lidar drivers record before their own decoder has run, and what turns it into a PointCloud2.
 UNDECODED_LIDARS = {
-    "livox_ros_driver/msg/CustomMsg": "record with the Livox driver's xfer_format 0",
-    "livox_ros_driver2/msg/CustomMsg": "record with the Livox driver's xfer_format 0",
     "velodyne_msgs/msg/VelodyneScan": "replay it through velodyne_pointcloud",
     "ouster_msgs/msg/PacketMsg": "replay it through ouster_ros",
     "ouster_ros/msg/PacketMsg": "replay it through ouster_ros",

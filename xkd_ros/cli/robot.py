@@ -87,6 +87,7 @@ def label(
     model: Model = DEFAULT_MODEL,
     pictures: Annotated[Path | None, typer.Option(help="Also draw each labelled scan into this folder.")] = None,
     ply: Annotated[Path | None, typer.Option(help="Also write each labelled scan into this folder as PLY, with colours.")] = None,
+    kitti: Annotated[Path | None, typer.Option(help="Also write the scans into this new folder as a SemanticKITTI sequence.")] = None,
     topic: PointsTopic = None,
     backend: Annotated[str, typer.Option(help="auto, torch, onnxruntime or tensorrt.")] = "auto",
     threads: Threads = None,
@@ -99,7 +100,7 @@ def label(
     from xkd_ros.teacher.model_folder import DEFAULT_TEACHER
 
     seen = FusedPictures(teacher or DEFAULT_TEACHER, rig) if fused else None
-    label_bag(bag, out, find_model(model), pictures=pictures, topic=topic, backend=backend, threads=threads, fused=seen, ply=ply)
+    label_bag(bag, out, find_model(model), pictures, topic, backend, threads, fused=seen, ply=ply, kitti=kitti)
 
 
 @app.command()

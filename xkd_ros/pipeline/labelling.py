@@ -10,15 +10,22 @@ from pathlib import Path
 import numpy as np
 from rich.table import Table
 
+from xkd_ros.bags.calibration import static_transforms
 from xkd_ros.bags.folder import Recording, open_recording
+from xkd_ros.bags.kitti import KittiWriter
+from xkd_ros.bags.odometry import read_track
 from xkd_ros.bags.ply import write_ply
 from xkd_ros.bags.reader import Record
+from xkd_ros.bags.ros2_form import ros2_types
 from xkd_ros.bags.writer import BagWriter
 from xkd_ros.core.errors import BagError, CloudError
+from xkd_ros.core.labels import LabelSet
+from xkd_ros.core.rig import LidarConfig
 from xkd_ros.core.se3 import rotation_from_rpy
 from xkd_ros.core.types import Scan, Segmentation
 from xkd_ros.evaluate.pictures import draw_scan
 from xkd_ros.msgs.cloud import decode_cloud
+from xkd_ros.msgs.header import frame_id
 from xkd_ros.msgs.labelled_cloud import LabelledCloudFormat
 from xkd_ros.pipeline.fused_labels import FRESH_MS, FusedLabels
 from xkd_ros.pipeline.progress import console, make_progress
@@ -48,6 +55,7 @@ def label_bag(
     threads: int | None = None,
     fused: FusedPictures | None = None,
     ply: Path | None = None,
+    kitti: Path | None = None,
 ) -> None:
     """Write a copy of `bag` with `/semantic_points` beside the original topics; print what was found.
 
@@ -63,6 +71,7 @@ def label_bag(
         threads: CPU threads.
         fused: Let pictures have their say, by the fused head of the model.
         ply: Folder for one <stamp_ns>.ply per labelled scan: points with label, probability and colour, without non-returns.
+        kitti: Folder for the labelled scans as a sequence of SemanticKITTI; see `KittiWriter`.
     Raises:
         BagError, ModelError: named in one line.
     """
@@ -73,14 +82,15 @@ def label_bag(
         if OUTPUT_TOPIC in recording.topics:
             raise BagError(f"{bag} already has {OUTPUT_TOPIC}; label the original recording")
         seen = RecordedPictures(bag, points_topic, fused.rig, FRESH_MS) if fused else None
-        job = _Labelling(segmenter, pictures, head, seen, ply)
+        sequence = _kitti_writer(kitti, recording, points_topic, segmenter.card.labels) if kitti else None
+        job = _Labelling(segmenter, pictures, head, seen, ply, sequence)
         total = sum(info.count for info in recording.topics.values())
-        with seen or nullcontext(), BagWriter(out) as writer, make_progress() as display:
+        with seen or nullcontext(), sequence or nullcontext(), BagWriter(out) as writer, make_progress() as display:
             task = display.add_task(f"labelling {bag.name or bag}", total=total, note="")
             for record in recording.records():
                 writer.copy(record)
                 if record.topic == points_topic:
-                    job.label(record, recording, writer)
+                    job.label(record, writer)
                     display.update(task, note=f"{job.scans} scans")
                 display.advance(task)
     job.print_summary(points_topic, out)
@@ -90,19 +100,27 @@ class _Labelling:
     """The running totals of one job."""
 
     def __init__(
-        self, segmenter: Segmenter, pictures: Path | None, fused: FusedLabels | None, seen: RecordedPictures | None, ply: Path | None
+        self,
+        segmenter: Segmenter,
+        pictures: Path | None,
+        fused: FusedLabels | None,
+        seen: RecordedPictures | None,
+        ply: Path | None,
+        kitti: KittiWriter | None,
     ) -> None:
         self._segmenter, self._pictures, self._fused, self._seen, self._ply = segmenter, pictures, fused, seen, ply
+        self._kitti = kitti
         self._format = LabelledCloudFormat()
+        self._types = ros2_types()
         self._label_set = segmenter.card.labels
         self.scans = 0
         self._counts = np.zeros(256, np.int64)
         self._ms: list[float] = []
         self._rejected: dict[str, int] = {}
 
-    def label(self, record: Record, recording: Recording, writer: BagWriter) -> None:
-        message = record.message()
+    def label(self, record: Record, writer: BagWriter) -> None:
         try:
+            message = record.message()
             scan = decode_cloud(message)
         except CloudError as error:
             self._rejected[str(error)] = self._rejected.get(str(error), 0) + 1
@@ -110,13 +128,14 @@ class _Labelling:
         infer = self._fused.infer_with(scan, self._seen.views) if self._fused and self._seen else None
         segmentation = self._segmenter.segment(scan.points_m, scan.intensity, infer=infer)
         parts = self._format.encode(message, segmentation, self._label_set.palette)
-        types = recording.typestore.types
-        writer.write(OUTPUT_TOPIC, parts.to_message(message.header, types), record.stamp_ns)
+        writer.write(OUTPUT_TOPIC, parts.to_message(message.header, self._types), record.stamp_ns)
         self.scans += 1
         self._counts += np.bincount(segmentation.labels, minlength=256)
         self._ms.append(segmentation.stage_ms["total"])
         if self._ply is not None:
             _save_ply(self._ply / f"{scan.stamp_ns or record.stamp_ns}.ply", scan, segmentation, self._label_set.palette)
+        if self._kitti is not None:
+            self._kitti.add(scan, segmentation.labels, scan.stamp_ns or record.stamp_ns)
         if self._pictures is not None:
             levelling = estimate_levelling(scan.points_m)
             rotation = levelling.rotation if levelling.trusted else rotation_from_rpy(0, 0, 0)
@@ -142,10 +161,23 @@ class _Labelling:
                 name = self._label_set.names[index] if index < len(self._label_set) else "unknown"
                 table.add_row(name, f"{self._counts[index]:,}", f"{100 * self._counts[index] / total:.1f} %")
         console.print(table)
+        for note in self._kitti.notes if self._kitti else ():
+            console.print(note, highlight=False)
         for row, value in self._fused.facts().items() if self._fused else ():
             console.print(f"{row}: {value}", highlight=False)
         if self._ms:
             console.print(f"{np.median(self._ms):.0f} ms per scan (median); written to {out}")
+
+
+def _kitti_writer(folder: Path, recording: Recording, topic: str, labels: LabelSet) -> KittiWriter:
+    """Start a sequence with the poses that the recording has."""
+    notes: list[str] = []
+    cloud = recording.first(topic)
+    frame = "" if cloud is None else frame_id(cloud)
+    track = read_track(recording, frame, LidarConfig(topic=topic), static_transforms(recording, notes), notes)
+    writer = KittiWriter(folder, labels, track)
+    writer.notes += notes
+    return writer
 
 
 def _save_ply(path: Path, scan: Scan, segmentation: Segmentation, palette: np.ndarray) -> None:
