@@ -210,14 +210,14 @@ def test_the_log_of_a_continued_run_repeats_nothing(tmp_path: Path) -> None:
 
 def test_killed_at_any_moment_it_ends_as_if_nothing_had_happened(tmp_path: Path) -> None:
     """Kill -9 a process, from which the runs are forked so that torch is imported once, at random moments until it has finished."""
-    config = CONFIG.model_copy(update={"steps": 40, "tensorboard": False})
+    config = CONFIG.model_copy(update={"steps": 150, "tensorboard": False})
     folder, rng, context = tmp_path / "killed", random.Random(0), multiprocessing.get_context("fork")
     steps = context.Value("i", 0)
 
     def count(facts: dict[str, float]) -> None:
         steps.value += 1
 
-    for _ in range(6):
+    for _ in range(20):
         steps.value = 0
         child = context.Process(target=_train, args=(folder, config), kwargs={"progress": count})
         child.start()
