@@ -17,12 +17,12 @@ from pydantic import BaseModel, ConfigDict
 from xkd_ros.bags.array_file import open_array
 from xkd_ros.core.config import load_yaml
 from xkd_ros.core.errors import ConfigError, XkdError
-from xkd_ros.core.files import atomic_path, inside, write_atomic
+from xkd_ros.core.files import inside, write_atomic
 from xkd_ros.core.labels import LabelSet
 from xkd_ros.core.types import UNKNOWN
 from xkd_ros.distill.consolidation import FrameLabels
 from xkd_ros.distill.label_statistics import LabelStatistics
-from xkd_ros.distill.part_files import Columns, PartFiles, check_divides
+from xkd_ros.distill.part_files import Columns, PartFiles, check_divides, write_columns
 from xkd_ros.distill.pseudo_config import PseudoConfig
 
 MANIFEST_NAME, PLAN_NAME = "manifest.json", "plan.json"
@@ -248,10 +248,7 @@ class LabelWriter:
             "reason": _joined([frame.reason for frame in self._frames]),
             **{f"counts-{split}": statistics.counts for split, statistics in self._statistics.items()},
         }
-        with atomic_path(self.folder / name) as temporary:
-            temporary.mkdir()
-            for column, array in columns.items():
-                np.save(temporary / f"{column}.npy", array)
+        write_columns(self.folder / name, columns)
         self._parts.append(PartInfo(name=name, frames=len(self._frames), points=int(offsets[-1])))
         self._numbers, self._frames, self._statistics = [], [], {}
 

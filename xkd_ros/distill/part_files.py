@@ -12,7 +12,7 @@ import numpy as np
 
 from xkd_ros.bags.array_file import open_array
 from xkd_ros.core.errors import XkdError
-from xkd_ros.core.files import inside
+from xkd_ros.core.files import atomic_path, inside
 
 _OPEN_PARTS = 32
 Columns = dict[str, np.ndarray]
@@ -62,6 +62,14 @@ class PartFiles:
                 self._open.clear()
             self._open[index] = self._read(self._folders[index], index)
         return self._open[index], row
+
+
+def write_columns(folder: Path, columns: Columns) -> None:
+    """Write the columns of a part; its folder appears when they are all there."""
+    with atomic_path(folder) as temporary:
+        temporary.mkdir()
+        for name, column in columns.items():
+            np.save(temporary / f"{name}.npy", column)
 
 
 def check_divides(folder: Path, name: str, starts: np.ndarray, end: int, remedy: str) -> None:

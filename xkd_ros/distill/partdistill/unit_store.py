@@ -20,9 +20,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from xkd_ros.bags.array_file import open_array
 from xkd_ros.core.config import load_yaml
 from xkd_ros.core.errors import ConfigError, ShapeError, XkdError
-from xkd_ros.core.files import atomic_path, write_atomic
+from xkd_ros.core.files import write_atomic
 from xkd_ros.core.labels import LabelSet
-from xkd_ros.distill.part_files import Columns, PartFiles, check_divides
+from xkd_ros.distill.part_files import Columns, PartFiles, check_divides, write_columns
 from xkd_ros.distill.partdistill.units import FrameUnits
 
 MANIFEST_NAME, PLAN_NAME = "manifest.json", "plan.json"
@@ -222,9 +222,6 @@ class UnitWriter:
         for column in (*_UNIT_COLUMNS, "point"):
             kind = {**_UNIT_COLUMNS, **_MEMBER_COLUMNS}[column]
             columns[column] = np.concatenate([getattr(units, column) for units in frames]).astype(kind)
-        with atomic_path(self._folder / name) as temporary:
-            temporary.mkdir()
-            for column, array in columns.items():
-                np.save(temporary / f"{column}.npy", array)
+        write_columns(self._folder / name, columns)
         self._parts.append(PartInfo(name=name, frames=len(frames), units=len(columns["label"]), members=len(columns["point"])))
         self._numbers, self._frames = [], []

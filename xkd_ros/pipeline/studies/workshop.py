@@ -34,9 +34,9 @@ from xkd_ros.pipeline.run_folder import stage_key
 from xkd_ros.pipeline.studies.joined import JoinedFrames, JoinedTargets
 from xkd_ros.pipeline.studies.progress import Report, StudyProgress
 from xkd_ros.pipeline.studies.scale import RIGS, Scale
-from xkd_ros.pipeline.teacher_specs import find_teacher
 from xkd_ros.pipeline.walks import Walk, simulate_walks
 from xkd_ros.teacher.class_map import ClassMap, load_class_map
+from xkd_ros.teacher.model_folder import find_teacher
 from xkd_ros.teacher.target_store import TargetStore
 from xkd_ros.teacher.target_writer import write_targets
 from xkd_ros.teacher.teacher import OWN_TEACHER, Teacher, load_teacher
