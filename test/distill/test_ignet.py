@@ -13,6 +13,7 @@ from rooms import RIGS, STUDENT, Labels, Rooms, Targets, surface
 
 from xkd_ros.core.card import NetworkConfig
 from xkd_ros.core.errors import ConfigError
+from xkd_ros.core.se3 import rotation_from_rpy
 from xkd_ros.distill.backbone import Backbone
 from xkd_ros.distill.ignet.config import FovMixConfig, IgnetConfig
 from xkd_ros.distill.ignet.guided_scan import GuidedScan, camera_sector, floor_m, fov_mix
@@ -76,7 +77,7 @@ def _scan(seed: int, sector: tuple[float, float], rig: str = "bright", up: float
 @pytest.mark.parametrize("middle", [0.0, 90.0, 180.0, -135.0])
 def test_the_sector_comes_from_the_second_scan_with_all_that_is_known_of_it(middle: float) -> None:
     first, second = _scan(1, (middle, 40)), _scan(2, (middle, 40), up=0.7)
-    mixed = fov_mix(first, second, FovMixConfig(turned=0, guard_deg=3), np.random.default_rng(0))
+    mixed = fov_mix(first, second, FovMixConfig(turned=0, guard_deg=3, parallel=False), np.random.default_rng(0))
     azimuth = np.degrees(np.arctan2(mixed.points_m[:, 1], mixed.points_m[:, 0]))
     away = np.abs((azimuth - middle + 180) % 360 - 180)
     assert (mixed.labels == np.where(away < 40, 2, 1)).all()
@@ -89,7 +90,7 @@ def test_the_sector_comes_from_the_second_scan_with_all_that_is_known_of_it(midd
 
 
 def test_a_turned_sector_is_anywhere_and_a_camera_that_sees_all_around_is_no_sector() -> None:
-    first, second, config = _scan(1, (0, 30)), _scan(2, (0, 30)), FovMixConfig(turned=1)
+    first, second, config = _scan(1, (0, 30)), _scan(2, (0, 30)), FovMixConfig(turned=1, parallel=False)
     middles = []
     for seed in range(12):
         mixed = fov_mix(first, second, config, np.random.default_rng(seed))
@@ -100,6 +101,43 @@ def test_a_turned_sector_is_anywhere_and_a_camera_that_sees_all_around_is_no_sec
     assert fov_mix(first, _scan(2, (0, 180)), config, np.random.default_rng(0)) is first
     unseen = second.take(np.setdiff1d(np.arange(len(second)), second.seen))
     assert fov_mix(first, unseen, config, np.random.default_rng(0)) is first
+
+
+def _room(seed: int, yaw_deg: float) -> GuidedScan:
+    """Four walls turned by a yaw; the camera sees what lies within 40 degrees ahead of the sensor."""
+    rng = np.random.default_rng(seed)
+    along, height, side = rng.uniform(-4, 4, 2000), rng.uniform(-1, 1, 2000), np.where(rng.random(2000) < 0.5, -4.0, 4.0)
+    across = rng.random(2000) < 0.5
+    points = np.column_stack([np.where(across, side, along), np.where(across, along, side), height])
+    points = (points @ rotation_from_rpy(0, 0, np.radians(yaw_deg)).T).astype(np.float32)
+    seen = np.flatnonzero(np.abs(np.arctan2(points[:, 1], points[:, 0])) < np.radians(40))
+    features = np.ones((len(seen), 2), np.float16)
+    labels, ones = np.full(len(points), seed, np.uint8), np.ones(len(points), np.float32)
+    return GuidedScan("bright", points, ones, labels, ones, seen, features, np.zeros(len(seen), np.int64))
+
+
+@pytest.mark.parametrize("turned", [0.0, 1.0])
+def test_walls_of_both_scans_are_parallel(turned: float) -> None:
+    first, second = _room(1, 10.0), _room(2, 33.0)
+    for seed in range(6):
+        mixed = fov_mix(first, second, FovMixConfig(turned=turned), np.random.default_rng(seed))
+        pasted = mixed.points_m[mixed.labels == 2]
+        square = pasted @ rotation_from_rpy(0, 0, np.radians(-10.0)).T
+        assert len(pasted) > 100 and np.abs(np.abs(square[:, :2]).max(1) - 4).max() < 0.1
+        sector = camera_sector(pasted)
+        assert sector is not None
+        off = (np.degrees(sector[0]) - (10 - 33) + 45) % 90 - 45
+        assert abs(off) < 3 and (turned or abs(np.degrees(sector[0])) < 45)
+
+
+def test_the_mean_teacher_sees_what_the_students_sensor_lost() -> None:
+    lossy = {"augmentation": "robust", "robust": {"thin": 1.0, "sector": 1.0, "shorten": 0}, "max_points": 1000}
+    config, frames = IgnetConfig.model_validate({**SMALL, "input": lossy, "mix": {"share": 0.0}}), Rooms(points=900)
+    lesson = Lesson(frames, Labels(frames), 3, Backbone.untrained(NETWORK, STUDENT, 0), Targets(frames))
+    samples = IgnetSamples(lesson, Labels(frames), np.arange(8), np.zeros(0, int), config)
+    items = [samples(number) for number in range(12)]
+    assert np.mean([len(item.twin) for item in items]) > 1.15 * np.mean([len(item.scan) for item in items])
+    assert all((item.match >= 0).mean() > 0.8 for item in items)
 
 
 def test_both_networks_see_the_same_points() -> None:

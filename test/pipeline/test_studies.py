@@ -99,6 +99,8 @@ def test_teachers_are_named_by_the_last_part_of_their_folder():
 def test_an_unknown_study_is_named(tmp_path):
     with pytest.raises(ConfigError, match="no study 'rig'; studies are scalr"):
         run_study("rig", out=tmp_path)
+    with pytest.raises(ConfigError, match=r"no cell of study ignet is named like 'full'; its cells are full-seed0"):
+        run_study("ignet", out=tmp_path, only="full")
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +141,7 @@ def test_a_study_interrupted_resumed_and_finished(tmp_path, work, teacher, monke
     assert {"in view", "out of view", "0-2 m"} <= first.metrics["real"].keys()
     assert not list((work / "cells").iterdir())
 
-    study(cells=1)
+    study(only="001pct-45x-*-seed0")
     assert [result.cell.name for result in results.of(cells)] == ["001pct-45x-distilled-seed0", "001pct-45x-scratch-seed0"]
     assert results.find(cells[0]) == first
     study(only_list=True)

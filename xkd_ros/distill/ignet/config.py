@@ -17,6 +17,7 @@ class FovMixConfig(BaseModel):
     share: float = Field(0.5, ge=0, le=1, description="of the scans that are mixed")
     guard_deg: float = Field(2.0, ge=0, le=30, description="left empty on both sides of a border, where the scans do not meet")
     turned: float = Field(0.5, ge=0, le=1, description="of the mixed scans, whose sector is turned first: images then help on all sides")
+    parallel: bool = Field(True, description="the sector is turned on until its walls are parallel to those of the other scan")
 
 
 class RetrainConfig(BaseModel):

@@ -8,11 +8,13 @@ import numpy as np
 
 from xkd_ros.core.se3 import rotation_from_rpy
 from xkd_ros.distill.ignet.config import FovMixConfig
+from xkd_ros.points.heading import estimate_heading
 
 _WIDEST_RAD = np.radians(300.0)
 _SECTOR_PERCENT = (0.5, 99.5)
 _FLOOR_PERCENT = 2.0
 _LEVEL = np.eye(3)
+_QUARTER = np.pi / 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,13 +77,14 @@ class GuidedScan:
 def fov_mix(outside: GuidedScan, inside: GuidedScan, config: FovMixConfig, rng: np.random.Generator) -> GuidedScan:
     """Replace the sector that a camera sees by that of another scan, with its labels and image features (FOVMix).
 
-    The result has a valid image for its whole sector and a new surrounding. Floors are brought to one height. On both sides of a
-    border a band is left empty, where surfaces of the two scans would not meet.
+    The result has a valid image for its whole sector and a new surrounding. Floors are brought to one height and, as walls indoors
+    stand at right angles, headings to one grid. On both sides of a border a band is left empty, where surfaces of the two scans would
+    not meet.
 
     Args:
         outside: Keeps all but the sector; what images said about it is left out, for they are of another camera pose.
         inside: Gives the sector of one of its cameras, drawn at random.
-        config: Guard band, and how often the second scan is turned first.
+        config: Guard band, how often the second scan is turned first, and whether walls are made parallel.
         rng: The only source of randomness.
     Returns:
         The mixed scan; `outside` as it is where `inside` has no camera with a sector of its own, or nothing would be left.
@@ -91,8 +94,11 @@ def fov_mix(outside: GuidedScan, inside: GuidedScan, config: FovMixConfig, rng: 
     if not len(inside.seen) or (outside.intensity is None) != (inside.intensity is None):
         return outside
     view = int(rng.choice(np.unique(inside.view)))
-    turn = rotation_from_rpy(0, 0, rng.uniform(-np.pi, np.pi) if rng.random() < config.turned else 0.0)
-    inside = inside.moved(turn, floor_m(outside.points_m) - floor_m(inside.points_m))
+    yaw = rng.uniform(-np.pi, np.pi) if rng.random() < config.turned else 0.0
+    if config.parallel:
+        to_parallel = estimate_heading(inside.points_m) - estimate_heading(outside.points_m)
+        yaw = to_parallel + _QUARTER * round((yaw - to_parallel) / _QUARTER)
+    inside = inside.moved(rotation_from_rpy(0, 0, yaw), floor_m(outside.points_m) - floor_m(inside.points_m))
     sector = camera_sector(inside.points_m[inside.seen[inside.view == view]])
     if sector is None:
         return outside

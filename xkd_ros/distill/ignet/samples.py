@@ -11,7 +11,6 @@ from torch import Tensor
 
 from xkd_ros.core.errors import ConfigError
 from xkd_ros.core.types import UNKNOWN, NetInput
-from xkd_ros.distill.augment import limit_points
 from xkd_ros.distill.ignet.config import IgnetConfig
 from xkd_ros.distill.ignet.guided_scan import GuidedScan, fov_mix
 from xkd_ros.distill.labelled_frames import ConfidentBatch, Labels
@@ -90,7 +89,7 @@ class IgnetSamples:
         self.width = _feature_width(lesson, np.concatenate(self._lists))
         self._voxel_m, self._most = student.geometry.voxel_m, config.input.max_points
         self._student = StudentInput(config.input, student, rigs)
-        # A mean teacher that sees the scan whole is a better teacher; only the pose differs.
+        # A mean teacher that sees the scan as it was is a better teacher; besides that only the pose differs.
         self._teacher = StudentInput(InputConfig(augmentation="paper", max_points=self._most), student, rigs)
 
     def __call__(self, number: int) -> IgnetItem:
@@ -107,12 +106,13 @@ class IgnetSamples:
         scan = self._read(int(self._lists[turn][self._orders[turn](place)]))
         if rng.random() < self._config.mix.share and (partner := self._partner(scan.rig, (turn + 1) % len(self._lists), rng)) is not None:
             scan = fov_mix(scan, partner, self._config.mix, rng)
-        scan = self._thinned(scan, rng)
         least = self._student.least_points
         if len(scan) < least:
             return None
-        seen_by_student, kept = self._student(scan, rng, None, scan.labels != UNKNOWN)
-        seen_by_teacher, kept_too = self._teacher(scan, rng)
+        worth = 2 * (scan.labels != UNKNOWN).astype(np.int8)
+        worth[scan.seen] += 1
+        seen_by_student, kept = self._student(scan, rng, None, worth)
+        seen_by_teacher, kept_too = self._teacher(scan, rng, self._shown_to_teacher(scan, kept, rng))
         if min(len(seen_by_student), len(seen_by_teacher)) < least:
             return None
         place_in_twin = np.full(len(scan), -1, np.int64)
@@ -145,12 +145,13 @@ class IgnetSamples:
                 return self._read(int(number))
         return None
 
-    def _thinned(self, scan: GuidedScan, rng: np.random.Generator) -> GuidedScan:
-        """Take one point per voxel, a labelled one where there is one, and crop: before the poses, so that both see the same points."""
-        order = rng.permutation(len(scan))
-        order = order[np.argsort(scan.labels[order] == UNKNOWN, kind="stable")]
-        kept = voxel_sample(scan.points_m, self._voxel_m, order)
-        return scan.take(kept[np.sort(limit_points(scan.points_m[kept], self._most, rng))])
+    def _shown_to_teacher(self, scan: GuidedScan, kept: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Choose what the student sees, and in place of what its sensor lost other points of the scan."""
+        room = self._most - len(kept)
+        if room <= 0:
+            return kept
+        others = np.setdiff1d(voxel_sample(scan.points_m, self._voxel_m, rng.permutation(len(scan))), kept)
+        return np.concatenate([kept, rng.permutation(others)[:room]])
 
 
 def _feature_width(lesson: Lesson, numbers: np.ndarray) -> int:

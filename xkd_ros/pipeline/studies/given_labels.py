@@ -32,6 +32,7 @@ class ScribbleLabels:
             ConfigError: the frames have no true labels, or no poses.
         """
         self._frames, self._true = frames, GivenLabels(frames, label_set)
+        self._found: dict[int, np.ndarray] = {}
         places: dict[str, list[int]] = {}
         for number in frames.numbers().tolist():
             places.setdefault(frames.manifest.frames[number].source, []).append(number)
@@ -39,7 +40,10 @@ class ScribbleLabels:
 
     def __getitem__(self, number: int) -> tuple[np.ndarray, np.ndarray]:
         """Return labels (N,) uint8, 255 unknown, and confidence (N,) float32."""
-        labels = self._scribbles[self._frames.manifest.frames[number].source].label(self._world(number), self._true[number][0])
+        if number not in self._found:
+            scribbles = self._scribbles[self._frames.manifest.frames[number].source]
+            self._found[number] = scribbles.label(self._world(number), self._true[number][0])
+        labels = self._found[number]
         return labels, (labels != UNKNOWN).astype(np.float32)
 
     def _draw(self, numbers: list[int], share: float, seed: int) -> Scribbles:

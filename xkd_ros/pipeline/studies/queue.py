@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from rich.table import Table
@@ -48,6 +49,7 @@ def run_study(
     only_list: bool = False,
     out: Path = RESULTS,
     scale: Scale | None = None,
+    only: str = "*",
 ) -> None:
     """Do cells of a study until all are done, or as many as are asked for.
 
@@ -60,6 +62,7 @@ def run_study(
         only_list: Show what is done and what is not, and stop.
         out: Results go to `<out>/<name>[-small]/`, the page beside it.
         scale: Sizes of one's own instead of `small`.
+        only: Pattern of the names of cells to do, as in a shell.
     Raises:
         ConfigError: unknown study or teacher, results of other definitions or class maps.
         XkdError: whatever a cell finds.
@@ -76,8 +79,10 @@ def run_study(
     if only_list:
         console.print(list_cells(queue, results))
         return
+    if not any(fnmatchcase(cell.name, only) for cell in queue):
+        raise ConfigError(f"no cell of study {name} is named like '{only}'; its cells are {', '.join(cell.name for cell in queue)}")
     finished = {result.cell.name for result in done}
-    waiting = [cell for cell in queue if cell.name not in finished][:cells]
+    waiting = [cell for cell in queue if cell.name not in finished and fnmatchcase(cell.name, only)][:cells]
     if waiting:
         fabric = make_fabric()
         fabric.launch()
