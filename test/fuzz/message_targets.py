@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,7 +10,7 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 from model_targets import small_model
-from mutation import mutate_message
+from mutation import mutate_bytes, mutate_message
 
 from xkd_ros.core.errors import XkdError
 from xkd_ros.core.types import UNKNOWN, Scan, Segmentation
@@ -17,6 +18,7 @@ from xkd_ros.msgs.camera_info import camera_from_info
 from xkd_ros.msgs.cloud import decode_cloud
 from xkd_ros.msgs.image import decode_image
 from xkd_ros.msgs.labelled_cloud import LabelledCloudFormat
+from xkd_ros.msgs.livox import decode_livox
 from xkd_ros.points.intensity import OnlineIntensity, fit, scale_problem
 from xkd_ros.points.levelling_filter import LevellingFilter
 from xkd_ros.runtime.segmenter import Segmenter
@@ -92,6 +94,30 @@ def _check_answer(answer: Segmentation, scan: Scan) -> None:
     nothing = ~np.isfinite(scan.points_m).all(axis=1) | (scan.points_m == 0).all(axis=1)
     assert (answer.labels[nothing] == UNKNOWN).all()
     assert ((answer.labels < 12) | (answer.labels == UNKNOWN)).all()
+
+
+def livox(rng: np.random.Generator, scratch: Path) -> XkdError | None:
+    """Livox CustomMsg in both serialisations."""
+    ros1, frame, count = bool(rng.integers(0, 2)), b"livox_frame"[: rng.integers(0, 12)], int(rng.integers(0, 200))
+    little = ros1 or bool(rng.integers(0, 2))
+    code = "<" if little else ">"
+    head = struct.pack(code + "IIII" if ros1 else code + "III", *([7] if ros1 else []), 5, 6, len(frame)) + frame
+    head += b"" if ros1 else bytes(-len(head) % 8)
+    head += struct.pack(code + "QIBBBBI", 9, count, 1, 0, 0, 0, count)
+    members = [("time", "u4"), ("xyz", "f4", 3), ("rest", "u1", 3), ("padding", "u1")]
+    points = np.zeros(count, np.dtype(members[:3] if ros1 else members).newbyteorder(code))
+    points["xyz"], points["rest"] = rng.normal(0, 9, (count, 3)), rng.integers(0, 256, (count, 3))
+    raw = (b"" if ros1 else bytes((0, int(little), 0, 0))) + head + points.tobytes()
+    if mutated := rng.random() < 0.9:
+        raw = mutate_bytes(rng, raw)
+    try:
+        scan, tags = decode_livox(raw, ros1)
+        assert len(scan) == len(tags) <= len(raw) / 19
+        assert mutated or np.allclose(scan.points_m, points["xyz"])
+    except XkdError as error:
+        assert mutated, error
+        return error
+    return None
 
 
 ENCODINGS = ("mono8", "mono16", "rgb8", "bgr8", "bgra8", "rgba8", "bgr16", "rgb16", "uyvy", "yuv422_yuy2", "nv12", "nv21", "8UC1", "8UC3",

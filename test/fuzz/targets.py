@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from message_targets import camera_info, cloud, image
+from message_targets import camera_info, cloud, image, livox
 from model_targets import card, model, rig
 from recording_targets import bag, label_file, points_file
 
@@ -18,7 +18,8 @@ from xkd_ros.core.errors import XkdError
 # Share of the inputs that each target gets.
 TARGETS: dict[str, tuple[Callable[[np.random.Generator, Path], XkdError | None], float]] = {
     "cloud": (cloud, 0.3),
-    "image": (image, 0.16),
+    "image": (image, 0.12),
+    "livox": (livox, 0.04),
     "camera_info": (camera_info, 0.12),
     "bag": (bag, 0.1),
     "points_file": (points_file, 0.08),

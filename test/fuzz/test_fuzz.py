@@ -44,8 +44,8 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(
     ("name", "count"),
-    [("cloud", 40), ("image", 300), ("camera_info", 200), ("bag", 20), ("points_file", 60), ("label_file", 10), ("rig", 40), ("card", 20),
-     ("model", 10)],
+    [("cloud", 40), ("image", 300), ("livox", 300), ("camera_info", 200), ("bag", 20), ("points_file", 60), ("label_file", 10), ("rig", 40),
+     ("card", 20), ("model", 10)],
 )  # fmt: skip
 def test_mutated_inputs_are_taken_or_refused_with_a_reason(targets: Any, scratch: Path, name: str, count: int) -> None:
     outcomes = []
