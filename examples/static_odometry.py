@@ -37,7 +37,7 @@ from xkd_ros.msgs.header import stamp_ns
 from xkd_ros.msgs.layout import CloudLayout
 from xkd_ros.pairing.deskew import sweep_ns
 from xkd_ros.pairing.pose_track import PoseTrack
-from xkd_ros.pipeline.simulation import Truth, load_truth
+from xkd_ros.pipeline.simulation import SimulatedTruth, load_truth
 
 TOPIC = "/semantic_points"
 
@@ -80,7 +80,7 @@ class Comparison:
         stamps_ns: Of the poses.
     """
 
-    def __init__(self, moving: list[str], margin_m: float, truth: Truth | None, sizes_m: tuple[float, float, float]) -> None:
+    def __init__(self, moving: list[str], margin_m: float, truth: SimulatedTruth | None, sizes_m: tuple[float, float, float]) -> None:
         self.names: dict[int, str] = {}
         self.stamps_ns: list[int] = []
         self._moving, self._margin_m, self._truth = moving, margin_m, truth

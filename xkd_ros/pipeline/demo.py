@@ -19,7 +19,7 @@ from xkd_ros.metrics.confusion import Confusion
 from xkd_ros.pipeline.demo_pictures import draw_pictures, write_rerun
 from xkd_ros.pipeline.live_run import LiveRun, run_live
 from xkd_ros.pipeline.progress import console
-from xkd_ros.pipeline.simulation import Truth, load_truth, run_simulation
+from xkd_ros.pipeline.simulation import SimulatedTruth, load_truth, run_simulation
 from xkd_ros.pipeline.walks import Walk
 
 _PICTURES = 4
@@ -116,7 +116,7 @@ def _load_labels(folder: Path, run: LiveRun) -> dict[int, np.ndarray]:
     return predicted
 
 
-def _score(predicted: dict[int, np.ndarray], truth: Truth, classes: int) -> Confusion:
+def _score(predicted: dict[int, np.ndarray], truth: SimulatedTruth, classes: int) -> Confusion:
     confusion = Confusion(classes)
     for stamp, labels in predicted.items():
         true = truth.labels(stamp)

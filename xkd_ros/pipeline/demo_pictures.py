@@ -19,13 +19,19 @@ from xkd_ros.evaluate.viewer import ViewerScan, write_recording
 from xkd_ros.msgs.image import decode_image
 from xkd_ros.pairing.nearest import NearestPairer
 from xkd_ros.pairing.visibility import visible_points
-from xkd_ros.pipeline.simulation import Truth
+from xkd_ros.pipeline.simulation import SimulatedTruth
 
 _MAX_DT_NS = 50_000_000
 
 
 def draw_pictures(
-    folder: Path, walk: Path, rig: RigConfig, stamps: Sequence[int], predicted: Mapping[int, np.ndarray], truth: Truth, labels: LabelSet
+    folder: Path,
+    walk: Path,
+    rig: RigConfig,
+    stamps: Sequence[int],
+    predicted: Mapping[int, np.ndarray],
+    truth: SimulatedTruth,
+    labels: LabelSet,
 ) -> list[Path]:
     """Draw chosen scans (true beside predicted, panorama, from above, from the side) and their camera overlays.
 
@@ -80,7 +86,7 @@ def _draw_camera(path: Path, scan: Scan, image: CameraImage, rig: RigConfig, col
     draw_overlay(path, image.rgb, uv[seen], chosen, labels, f"{config.name}, {int(seen.sum())} visible points")
 
 
-def write_rerun(path: Path, walk: Path, predicted: Mapping[int, np.ndarray], truth: Truth, labels: LabelSet) -> Path | None:
+def write_rerun(path: Path, walk: Path, predicted: Mapping[int, np.ndarray], truth: SimulatedTruth, labels: LabelSet) -> Path | None:
     """Write the walk for the rerun viewer.
 
     Returns:

@@ -63,7 +63,7 @@ def run_simulations(walks: Sequence[Walk], out: Path, processes: int | None = No
 
 
 @dataclass(frozen=True, eq=False)
-class Truth:
+class SimulatedTruth:
     """True labels of a simulated bag, by scan stamp."""
 
     folder: Path
@@ -85,14 +85,14 @@ class Truth:
             return arrays["world_from_lidar"]
 
 
-def load_truth(bag: Path) -> Truth:
+def load_truth(bag: Path) -> SimulatedTruth:
     """Open the truth beside a simulated bag.
 
     Raises:
         BagError: there is none.
     """
     try:
-        return Truth(bag, json.loads((bag / TRUTH_FILE).read_text()))
+        return SimulatedTruth(bag, json.loads((bag / TRUTH_FILE).read_text()))
     except (OSError, ValueError) as error:
         raise BagError(
             f"{bag} has no readable {TRUTH_FILE} ({error}): it is no simulated recording; make one with `xkd simulate`"
