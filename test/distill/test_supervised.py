@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from xkd_ros.core.card import GeometryConfig, IntensityConfig, NetworkConfig
-from xkd_ros.distill.augment import AugmentConfig, augment
+from xkd_ros.distill.augment import AugmentConfig, augment, limit_points
 from xkd_ros.distill.supervised import LabelledSamples, SupervisedLoss, class_weights, collate_labelled
 from xkd_ros.nets.student import Student
 
@@ -37,6 +37,21 @@ def test_the_number_decides() -> None:
     first, again, other = _samples()(7), _samples()(7), _samples()(8)
     assert np.array_equal(first[0].features, again[0].features) and np.array_equal(first[1], again[1])
     assert first[0].features.shape != other[0].features.shape or not np.array_equal(first[0].features, other[0].features)
+
+
+def test_few_wanted_points_are_sought_and_many_change_nothing() -> None:
+    points = np.random.default_rng(0).uniform(-5, 5, (4000, 3)).astype(np.float32)
+    few, many = np.zeros(4000, bool), np.ones(4000, bool)
+    few[np.argsort(np.linalg.norm(points - [4, 4, 4], axis=1))[:300]] = True
+    many[:100] = False
+    plain, sought = [], []
+    for seed in range(40):
+        alike, chosen, same = (limit_points(points, 500, np.random.default_rng(seed), wanted) for wanted in (None, few, many))
+        assert len(chosen) == len(np.unique(chosen)) == 500 and np.array_equal(alike, same)
+        plain.append(few[alike].sum())
+        sought.append(few[chosen].sum())
+    # Thinning keeps as many as make up half of what stays; a crop is around one of them.
+    assert np.mean(plain) < 60 and min(sought) > 100 and np.median(sought) >= 250
 
 
 def test_a_pass_visits_every_scan_once() -> None:

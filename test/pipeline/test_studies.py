@@ -171,14 +171,15 @@ def _times(folder: Path) -> dict[Path, int]:
 def test_partdistill_does_both_ways_and_adapts(tmp_path, work, teacher):
     scale = TINY.model_copy(update={"val_frames": 8})
     run_study("partdistill", work=work, teachers=[str(teacher)], out=tmp_path, scale=scale)
-    forward, backward, argmax = Results(tmp_path / "partdistill-tiny").of(STUDIES["partdistill"].cells(scale, ["tiny-teacher"]))
+    forward, backward, argmax, sound = Results(tmp_path / "partdistill-tiny").of(STUDIES["partdistill"].cells(scale, ["tiny-teacher"]))
     assert "units" not in forward.metrics and forward.metrics["scans"] == backward.metrics["adapted"]["scans"] == 4
     assert argmax.metrics["units"]["false"] == backward.metrics["units"]["false"] and "adapted" not in argmax.metrics
     units = backward.metrics["units"]
     assert units["units"] > 20 and 10 < units["false"] < 60 and 0 <= units["auc"] <= 100
     assert units["right_before"] == pytest.approx(100 - units["false"], abs=25)
     page = (tmp_path / "partdistill-tiny.md").read_text()
-    assert "3 of 3 are done" in page and "| boxes voted |" in page and "adapted minus backward, all points, 12 classes" in page
+    assert forward.metrics["voted"] < sound.metrics["voted"] == 100
+    assert "4 of 4 are done" in page and "| units vote, no student |" in page and "adapted minus backward, all points, 12 classes" in page
     assert "40.2 / 60.1 / 57.2" in page
 
 

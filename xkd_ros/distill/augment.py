@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from xkd_ros.core.se3 import rotation_from_rpy
 
+_FEW = 0.5
+
 
 class AugmentConfig(BaseModel):
     """Strength of every augmentation; 0 switches one off."""
@@ -107,16 +109,32 @@ def paper_pose(rng: np.random.Generator, scale: float) -> np.ndarray:
     return size * mirror[:, None] * rotation_from_rpy(0, 0, rng.uniform(-np.pi, np.pi))
 
 
-def nearest_to_one(points_m: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Choose the `count` points nearest to a random one: a spatial crop (METHODS 1.2, LimitNumPoints)."""
-    distance = np.linalg.norm(points_m - points_m[rng.integers(len(points_m))], axis=1)
+def nearest_to_one(points_m: np.ndarray, count: int, rng: np.random.Generator, among: np.ndarray | None = None) -> np.ndarray:
+    """Choose the `count` points nearest to a random one, of (n,) `among`: a spatial crop (METHODS 1.2, LimitNumPoints)."""
+    one = rng.integers(len(points_m)) if among is None else rng.choice(among)
+    distance = np.linalg.norm(points_m - points_m[one], axis=1)
     return np.argpartition(distance, count)[:count]
 
 
-def limit_points(points_m: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Choose `count` points, where there are more: a spatial crop, or as often a random thinning of the whole scan."""
+def limit_points(points_m: np.ndarray, count: int, rng: np.random.Generator, wanted: np.ndarray | None = None) -> np.ndarray:
+    """Choose `count` points, where there are more: a spatial crop, or as often a random thinning of the whole scan.
+
+    Args:
+        points_m: (N, 3).
+        count: How many.
+        rng: The only source of randomness.
+        wanted: (N,) bool; where they are few, a crop is around one of them, and thinning keeps them, to half of all that stay.
+            None: all alike.
+    Returns:
+        (min(N, count),) int64.
+    """
     if len(points_m) <= count:
         return np.arange(len(points_m))
-    if rng.random() < 0.5:
-        return rng.permutation(len(points_m))[:count]
-    return nearest_to_one(points_m, count, rng)
+    few = None if wanted is None or not 0 < wanted.mean() < _FEW else np.flatnonzero(wanted)
+    if rng.random() >= 0.5:
+        return nearest_to_one(points_m, count, rng, few)
+    order = rng.permutation(len(points_m))
+    if few is not None:
+        first = rng.permutation(few)[: count // 2]
+        order = np.concatenate([first, order[~np.isin(order, first)]])
+    return order[:count]

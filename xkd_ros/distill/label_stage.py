@@ -38,7 +38,7 @@ def learn_labels(
 ) -> Student:
     """Put a zero-initialised class head on the backbone, train, and fold the head; see `run_probe` and `run_finetune`."""
     numbers = share_of(lesson.labelled_numbers(), config.label_share, config.seed)
-    student_input = StudentInput(config.input, lesson.backbone.card.student, lesson.frames.manifest.intensity)
+    student_input = StudentInput(config.input, lesson.backbone.card.student, lesson.frames.manifest.intensity, seek=True)
     samples = LabelledFrames(lesson.frames, lesson.labels, numbers, student_input, config.seed)
     model = classifier(lesson, config, frozen)
 

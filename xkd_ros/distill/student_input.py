@@ -7,7 +7,6 @@ Next: pairs or labels are looked up by those, in `frame_samples` and `labelled_f
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 from typing import Literal, Protocol
 
 import numpy as np
@@ -78,15 +77,17 @@ class StoredFrame(Protocol):
 class StudentInput:
     """Frame → (network input of n points, (n,) index of each into the frame's points)."""
 
-    def __init__(self, config: InputConfig, student: StudentConfig, rigs: dict[str, IntensityConfig]) -> None:
+    def __init__(self, config: InputConfig, student: StudentConfig, rigs: dict[str, IntensityConfig], seek: bool = False) -> None:
         """Configure.
 
         Args:
             config: Augmentation.
             student: Geometry and kind of intensity statistics.
             rigs: Intensity statistics of each rig.
+            seek: Where a scan is cropped or thinned, the points of the upper half of preference are sought: few
+                labels would hardly be met otherwise.
         """
-        self._config, self._student, self._rigs = config, student, rigs
+        self._config, self._student, self._rigs, self._seek = config, student, rigs, seek
         self._preprocessors: dict[str, Preprocessor] = {}
 
     @property
@@ -144,8 +145,15 @@ class StudentInput:
         elif dimmed is not None and len(intensity):
             # `augment` returns 0 to 1; statistics of the rig are in the sensor's own unit.
             dimmed = dimmed * np.float32(np.percentile(intensity, _TOP_PERCENT))
-        order = None if preferred is None else np.argsort(-preferred[kept].astype(np.int8), kind="stable")
-        limit = partial(limit_points, count=self._config.max_points, rng=rng)
+        order = wanted = None
+        if preferred is not None:
+            order = np.argsort(-preferred[kept].astype(np.int8), kind="stable")
+            if self._seek:
+                wanted = preferred[kept] > int(preferred.max()) // 2
+
+        def limit(sampled: np.ndarray, raw: np.ndarray) -> np.ndarray:
+            return limit_points(sampled, self._config.max_points, rng, None if wanted is None else wanted[raw])
+
         item = preprocess(points, dimmed, order=order, undo=False, limit=limit)
         return item, kept[item.kept]
 

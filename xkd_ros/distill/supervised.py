@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -74,8 +73,9 @@ class LabelledSamples:
         rng = np.random.default_rng((self._seed, number))
         points, intensity, labels = self._store[self.order(number)]
         points, kept_intensity, labels = augment(points, intensity, labels, self._augmentation, rng)
-        limit = partial(limit_points, count=self._max_points, rng=rng)
-        item = self._preprocess(points, kept_intensity, undo=False, limit=limit)
+        item = self._preprocess(
+            points, kept_intensity, undo=False, limit=lambda sampled, raw: limit_points(sampled, self._max_points, rng)
+        )
         return item, labels[item.kept]
 
 

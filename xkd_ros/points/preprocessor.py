@@ -52,7 +52,7 @@ class Preprocessor:
         order: np.ndarray | None = None,
         undo: bool = True,
         sampled: bool = False,
-        limit: Callable[[np.ndarray], np.ndarray] | None = None,
+        limit: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None,
         stage_ms: dict[str, float] | None = None,
     ) -> NetInput:
         """Prepare one scan.
@@ -64,7 +64,8 @@ class Preprocessor:
             order: (M,) permutation; the first point of each voxel in this order is kept. None: array order.
             undo: False leaves `undo` -1 everywhere, for training on the sampled points only.
             sampled: True: the points are one per voxel already, in the order of the voxels; for recipes that augment after sampling.
-            limit: Given the (n, 3) sampled points, levelled, says which of them stay: for training on parts of scans, or to save time.
+            limit: Given the (n, 3) sampled points, levelled, and the (n,) raw point of each, says which of them stay: for training on
+                parts of scans, or to save time.
             stage_ms: Filled with the wall time of each stage.
         Returns:
             Features of the N points that were kept, their cells and neighbours, and for each raw point the nearest
@@ -92,7 +93,7 @@ class Preprocessor:
         if limit is not None:
             inside = np.flatnonzero(surviving)
             surviving[:] = False
-            surviving[inside[limit(points[inside])]] = True
+            surviving[inside[limit(points[inside], near[chosen[inside]])]] = True
         points = points[surviving]
         cells, grids = plane_cells(points, self.geometry)
         kept = near[chosen[surviving]]

@@ -160,7 +160,7 @@ class Segmenter:
         """Return the (N, C) logits of the network's input; none of an empty one."""
         return self._backend.infer(net_input) if len(net_input) else np.empty((0, len(self.card.labels)), np.float32)
 
-    def _thin(self, points: np.ndarray) -> np.ndarray:
+    def _thin(self, points: np.ndarray, raw: np.ndarray) -> np.ndarray:
         """Choose evenly: voxels come sorted by place."""
         count = min(len(points), max(1, round(self.share * len(points))))
         return (np.arange(count) / self.share).astype(np.int64).clip(max=len(points) - 1)

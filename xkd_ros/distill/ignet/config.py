@@ -29,6 +29,7 @@ class RetrainConfig(BaseModel):
     keep: float = Field(0.5, gt=0, le=1, description="share of the surest points of each class and range")
     edges_m: tuple[float, ...] = Field((0.0, 1.0, 2.0, 3.0, 5.0, 8.0, 12.0, 20.0), min_length=1, description="inner radii of the ranges")
     least_points: int = Field(1000, ge=1, description="of a class in a range; fewer are no basis for a threshold")
+    weight: float = Field(1.0, gt=0, le=1, description="of such a label beside a given one; up to 0.5 in the cross-entropy alone")
 
 
 class IgnetConfig(WholeStudentConfig):

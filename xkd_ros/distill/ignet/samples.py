@@ -88,7 +88,7 @@ class IgnetSamples:
         self._config, student, rigs = config, lesson.backbone.card.student, lesson.frames.manifest.intensity
         self.width = _feature_width(lesson, np.concatenate(self._lists))
         self._voxel_m, self._most = student.geometry.voxel_m, config.input.max_points
-        self._student = StudentInput(config.input, student, rigs)
+        self._student = StudentInput(config.input, student, rigs, seek=True)
         # A mean teacher that sees the scan as it was is a better teacher; besides that only the pose differs.
         self._teacher = StudentInput(InputConfig(augmentation="paper", max_points=self._most), student, rigs)
 

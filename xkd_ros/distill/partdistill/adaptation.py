@@ -146,7 +146,7 @@ def adapt_student(
     average = fit(
         model,
         PartDistillLoss(config, ledger, count.members.astype(np.float64)),
-        UnitSamples(frames, units, count, StudentInput(config.input, reads, frames.manifest.intensity), config.seed),
+        UnitSamples(frames, units, count, StudentInput(config.input, reads, frames.manifest.intensity, seek=True), config.seed),
         collate_units,
         engine,
         folder,

@@ -52,6 +52,7 @@ class RescoringConfig(BaseModel):
     every_epochs: float = Field(2.0, gt=0, description="judge again")
     floor: float = Field(0.05, ge=0, le=1, description="smallest weight of a unit that is kept")
     drop: float = Field(0.1, ge=0, le=1, description="units of a smaller weight are left out")
+    points: bool = Field(False, description="then also weigh each point of a unit by how probable its class is there beside the others")
 
 
 class PartDistillConfig(WholeStudentConfig):

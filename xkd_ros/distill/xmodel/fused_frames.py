@@ -57,7 +57,7 @@ class FusedFrames(LabelledFrames):
         """
         every = lesson.frames.numbers("train")
         self.numbers = share_of(lesson.labelled_numbers(), config.label_share, config.seed)
-        student_input = StudentInput(config.input, lesson.backbone.card.student, lesson.frames.manifest.intensity)
+        student_input = StudentInput(config.input, lesson.backbone.card.student, lesson.frames.manifest.intensity, seek=True)
         super().__init__(lesson.frames, lesson.labels, self.numbers, student_input, config.seed)
         self._targets, self._config = lesson.teacher(config.method), config
         self._others = np.setdiff1d(every, self.numbers)

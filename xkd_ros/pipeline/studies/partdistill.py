@@ -14,13 +14,14 @@ from xkd_ros.distill.partdistill.adaptation import AdaptConfig, adapt_student
 from xkd_ros.distill.partdistill.config import PartDistillConfig, RescoringConfig
 from xkd_ros.distill.partdistill.unit_report import load_unit_scores
 from xkd_ros.evaluate.scan_logits import LogitsOf, ScanLogits, logits_of
+from xkd_ros.metrics.confusion import Confusion
 from xkd_ros.metrics.separation import roc_auc
 from xkd_ros.nets.student import Student
 from xkd_ros.pipeline.studies.cell import Cell, CellResult
 from xkd_ros.pipeline.studies.paired import paired_difference, spread
 from xkd_ros.pipeline.studies.scale import Scale
 from xkd_ros.pipeline.studies.simulated_units import SimulatedUnits
-from xkd_ros.pipeline.studies.study import by_seed, make_cell, mean_of
+from xkd_ros.pipeline.studies.study import REAL_ALL, by_seed, make_cell, mean_of
 from xkd_ros.pipeline.studies.table import BAR_COLUMNS, StudyTable, bar_row
 from xkd_ros.pipeline.studies.trial import Outcome, Trial, reduced
 from xkd_ros.pipeline.studies.workshop import Workshop
@@ -28,6 +29,7 @@ from xkd_ros.worlds.noisy_units import NoisyUnitConfig
 
 RIG = "ouster16"
 NOISE = NoisyUnitConfig()
+SOUND = NOISE.model_copy(update={"shifted": 0.0, "wrong_class": 0.0, "merged": 0.0, "leaking": 0.0})
 BACKWARD_BAR, AUC_BAR = 2.0, 85.0
 _PUBLISHED = {"boxes voted": (40.2, 60.1, 57.2), "forward": (64.3, 84.2, 84.5), "argmax": (69.3, 86.5, 85.7)}
 """IoU % of airplane, chair and knife: METHODS 5.3."""
@@ -45,16 +47,18 @@ class PartDistillStudy:
         "onto what is behind; the same for all ways and other ones for each seed. All ways start from the same distilled backbone and take "
         "equally many steps. Backward distillation weighs a unit by the mean probability of its class there, compared within the class, "
         "or, as published, by the share of its points that the student gives its class. A unit is false when most of its points are of "
-        "another class. Adaptation learns from such units of the first half of the frames of each evaluated building; every row is "
-        "evaluated on the second halves."
+        "another class. Units without a fault, as many of them, show what the best judge could give. Adaptation learns from such "
+        "units of the first half of the frames of each evaluated building; every row is evaluated on the second halves, units that "
+        "vote without a student on the points that they cover."
     )
 
     def cells(self, scale: Scale, teachers: Sequence[str]) -> list[Cell]:
         """List the cells, seed by seed; the cell `backward` holds the adapted students too, as they go on from its student."""
         return [
-            make_cell(self.name, way, seed, scale, way=way, noise=NOISE.model_dump(), teacher=teachers[0])
+            make_cell(self.name, way, seed, scale, way=way, noise=noise.model_dump(), teacher=teachers[0])
+            for ways in ({"forward": NOISE, "backward": NOISE, "argmax": NOISE}, {"sound": SOUND})
             for seed in range(scale.seeds)
-            for way in ("forward", "backward", "argmax")
+            for way, noise in ways.items()
         ]
 
     def run(self, cell: Cell, workshop: Workshop, trial: Trial) -> Outcome:
@@ -63,13 +67,16 @@ class PartDistillStudy:
         frames, noise = workshop.frames(RIG, "train"), NoisyUnitConfig.model_validate(p["noise"])
         units = SimulatedUnits(frames, len(workshop.class_map.label_set), noise, seed)
         backbone = workshop.backbone((RIG,), p["teacher"], seed, workshop.network())
-        kinds: dict[str, RescoringConfig | None] = {"forward": None, "backward": RescoringConfig()}
+        kinds: dict[str, RescoringConfig | None] = {"forward": None, "sound": None, "backward": RescoringConfig()}
         backward = kinds.get(p["way"], RescoringConfig(agreement="argmax"))
         config = workshop.scale.method(PartDistillConfig, seed, method="partdistill", backward=backward)
         student, folder = trial.learn_from_units(config, frames, units, f"noisy units {seed} {noise.model_dump_json()}", backbone)
         later = later_frames(workshop.frames(RIG, "val"))
         evaluation = trial.evaluate_some(logits_of(trial.segmenter(student)), RIG, later)
         metrics = reduced(evaluation)
+        if not backward:
+            judged = SimulatedUnits(workshop.frames(RIG, "val"), units.classes, noise, seed)
+            metrics["voted"] = voted_miou(workshop.frames(RIG, "val"), judged, later)
         if backward:
             metrics["units"] = judged_units(folder, frames, units)
         if p["way"] == "backward":
@@ -100,7 +107,8 @@ class PartDistillStudy:
             columns,
             notes=("Published: ShapeNetPart, zero-shot parts of single shapes, GLIP boxes, adapted to a collection (METHODS 5.3).",),
         )
-        scores.rows.append(["boxes voted", *("-" for _ in _PLACES), _shapes("boxes voted")])
+        voted = mean_of(by_seed(results, ("voted",), way="forward"))
+        scores.rows.append(["units vote, no student", str(voted), *("-" for _ in _PLACES[1:]), _shapes("boxes voted")])
         for way, title, base in _WAYS:
             figures = [str(mean_of(by_seed(results, (*base, "real", *path), way=way))) for _, path in _PLACES]
             scores.rows.append([title, *figures, _shapes(way) if way in _PUBLISHED else "-"])
@@ -113,6 +121,8 @@ class PartDistillStudy:
             argmax = by_seed(results, ("real", *path), way="argmax")
             bars.rows.append(bar_row(f"the same with argmax as published, {name}", paired_difference(argmax, forward), None))
             bars.rows.append(bar_row(f"adapted minus backward, {name}", paired_difference(adapted, backward), None))
+        sound = paired_difference(by_seed(results, REAL_ALL, way="sound"), by_seed(results, REAL_ALL, way="forward"))
+        bars.rows.append(bar_row("units without a fault minus forward, all points, 12 classes", sound, None))
         auc = spread([value - AUC_BAR for value in by_seed(results, ("units", "auc"), way="backward").values()])
         bars.rows.append(bar_row(f"AUC % of unit scores, true against false, minus {AUC_BAR:g}", auc, 0.0))
         quality = StudyTable("What the student thinks of the units, mean ± 95 %", ("figure", "probability", "argmax, as published"))
@@ -135,6 +145,7 @@ _WAYS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("argmax", "forward and backward, argmax as published", ()),
     ("backward", "forward and backward, probability", ()),
     ("backward", "forward, backward and adaptation", ("adapted",)),
+    ("sound", "forward, units without a fault", ()),
 )
 _FIGURES = {
     "auc": "AUC of scores, true against false, %",
@@ -209,6 +220,19 @@ def judged_units(folder: Path, frames: FrameStore, units: SimulatedUnits) -> dic
         "right_after": (right * size * weight).sum() / max((size * weight).sum(), 1e-9),
     }
     return {"units": len(rows), **{name: round(100 * float(value), 2) for name, value in figures.items() if np.isfinite(value)}}
+
+
+def voted_miou(frames: FrameStore, units: SimulatedUnits, numbers: np.ndarray) -> float:
+    """Score what units say by themselves: mIoU % on the points that they cover, where each unit votes with its score."""
+    confusion = Confusion(units.classes)
+    for number in numbers.tolist():
+        truth, said = frames[number].truth, units[number]
+        assert truth is not None
+        votes = np.zeros((len(truth), units.classes))
+        np.add.at(votes, (said.point, said.label[said.unit]), said.confidence)
+        covered = votes.any(1)
+        confusion.add(truth[covered], votes[covered].argmax(1).astype(np.uint8))
+    return round(100 * confusion.miou, 2)
 
 
 def _shapes(way: str) -> str:

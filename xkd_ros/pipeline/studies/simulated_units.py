@@ -11,10 +11,14 @@ from xkd_ros.worlds.noisy_units import NoisyUnit, NoisyUnitConfig, make_noisy_un
 
 
 class SimulatedUnits:
-    """Units by frame number; the same for the same seed."""
+    """Units by frame number; the same for the same seed.
+
+    Attributes:
+        classes: C.
+    """
 
     def __init__(self, frames: FrameStore, classes: int, config: NoisyUnitConfig, seed: int) -> None:
-        self._frames, self._classes, self._config, self._seed = frames, classes, config, seed
+        self._frames, self.classes, self._config, self._seed = frames, classes, config, seed
         self._made: dict[int, tuple[FrameUnits, np.ndarray, np.ndarray]] = {}
 
     def __getitem__(self, number: int) -> FrameUnits:
@@ -43,7 +47,7 @@ class SimulatedUnits:
             uv_px, visible = view.see(frame.points_m)
             point = np.flatnonzero(visible)
             seed = (self._seed, number, place)
-            for one in make_noisy_units(frame.points_m[point], uv_px[point], truth[point], self._classes, self._config, seed):
+            for one in make_noisy_units(frame.points_m[point], uv_px[point], truth[point], self.classes, self._config, seed):
                 origin, confidence = Origin.BOX if one.box else Origin.PIXELS, np.full(len(one.member), one.score, np.float32)
                 units.append(Unit(one.label, one.score, origin, place, point[one.member], confidence))
                 drawn.append(one)
