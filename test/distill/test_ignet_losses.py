@@ -91,6 +91,10 @@ def test_consistency_is_the_mean_divergence_and_moves_the_student_alone() -> Non
     loss = consistency_loss(student, teacher)
     loss.backward()
     assert float(loss) == pytest.approx(expected, rel=1e-5) and teacher.grad is None and student.grad is not None
+    weight = torch.tensor([0.5, 1.0, 3.0])
+    counts = (p * weight).sum(1)
+    weighed = float((counts * (p * (p / q).log()).sum(1)).sum() / counts.sum())
+    assert float(consistency_loss(student, teacher, weight)) == pytest.approx(weighed, rel=1e-5)
     assert float(consistency_loss(student, student)) == pytest.approx(0, abs=1e-6)
     nothing = torch.zeros(0, 3, requires_grad=True)
     assert float(consistency_loss(nothing, torch.zeros(0, 3))) == 0

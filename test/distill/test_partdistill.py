@@ -112,16 +112,17 @@ def test_units_are_counted_by_class() -> None:
     assert count.span(2) == slice(len(UNITS[0]) + len(UNITS[1]), len(UNITS[0]) + len(UNITS[1]) + len(UNITS[2]))
 
 
-def test_agreement_is_the_share_of_points_that_say_the_same_or_their_mean_probability() -> None:
+def test_agreement_is_the_share_of_points_that_say_the_same_or_probability_beside_the_most_probable_class() -> None:
     units, rng = UNITS[1], np.random.default_rng(0)
     logits, undo = rng.normal(size=(50, 3)).astype(np.float32), rng.integers(-1, 50, 400)
     share, mean = agreement(units, logits, undo, "argmax"), agreement(units, logits, undo, "probability")
     for unit, label in enumerate(units.label):
         points = units.point[units.start[unit] : units.start[unit + 1]]
         said = [undo[point] >= 0 and int(logits[undo[point]].argmax()) == label for point in points]
-        sure = [0.0 if undo[point] < 0 else float(torch.from_numpy(logits[undo[point]]).softmax(0)[label]) for point in points]
+        sure = [torch.from_numpy(logits[undo[point]]).softmax(0) for point in points if undo[point] >= 0]
+        mean_sure = torch.stack(sure).mean(0) if sure else torch.ones(3)
         assert share[unit] == pytest.approx(np.mean(said) if said else 0, abs=1e-6)
-        assert mean[unit] == pytest.approx(np.mean(sure) if sure else 0, abs=1e-6)
+        assert mean[unit] == pytest.approx(float(mean_sure[label] / mean_sure.max()) if sure else 0, abs=1e-5)
 
 
 def test_what_a_unit_counts_follows_from_agreement() -> None:
@@ -133,6 +134,9 @@ def test_what_a_unit_counts_follows_from_agreement() -> None:
     first = np.quantile(score[:4], 0.75)
     assert within.tolist() == pytest.approx([1, min(1, 0.45 / first), 0.2, 0, 1, 0.5, 0, 1, 1])
     assert weigh(np.zeros(3, np.float32), np.zeros(3, int), RescoringConfig(drop=0.0, floor=0.0)).tolist() == [0, 0, 0]
+    # A class that the student nowhere finds a quarter as probable as another: what it claims is false, or not yet known.
+    faint = weigh(np.array([0.02, 0.1, 0.05], np.float32), np.zeros(3, int), RescoringConfig(drop=0.1, floor=0.2))
+    assert faint.tolist() == pytest.approx([0, 0.4, 0.2])
 
 
 @pytest.mark.parametrize(("form", "kind"), [("unit", "probability"), ("point", "argmax")])

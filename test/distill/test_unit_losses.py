@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from xkd_ros.distill.partdistill.ledger import UnitLedger
-from xkd_ros.distill.partdistill.losses import effective_weights, log_weights, partdistill_loss, point_agreement
+from xkd_ros.distill.partdistill.losses import effective_weights, log_weights, partdistill_loss
 
 POINTS, CLASSES = 60, 4
 
@@ -46,19 +46,6 @@ def test_the_form_of_the_paper(seed, smoothing) -> None:
         total += inner / max(len(points), 8)
     loss = partdistill_loss(logits, point, unit, label, confidence, weight, 8, "unit", smoothing)
     assert loss.item() == pytest.approx(total / 5, rel=1e-5)  # the sixth unit has no confidence
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_points_of_a_unit_are_compared_with_each_other(seed) -> None:
-    logits, units, point, unit, label, _, _ = example(seed)
-    share, wanted = logits.detach().softmax(1), []
-    for number, points in enumerate(units):
-        claimed = [float(share[n, label[number]]) for n in points]
-        wanted += [min(1.0, one / (sum(claimed) / len(claimed))) for one in claimed]
-    found = point_agreement(logits, point, unit, label)
-    assert found.tolist() == pytest.approx(wanted, rel=1e-5) and not found.requires_grad
-    never = torch.full((POINTS, CLASSES), 0.0).index_fill_(1, label[:1], -1e4)
-    assert torch.isfinite(point_agreement(never, point, unit, label)).all()
 
 
 @pytest.mark.parametrize("seed", range(3))

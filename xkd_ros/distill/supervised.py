@@ -86,12 +86,16 @@ def collate_labelled(items: Sequence[tuple[NetInput, np.ndarray]]) -> LabelledBa
 
 
 class SupervisedLoss:
-    """Cross-entropy + Lovász of the student's logits, and of groups of classes where those are given."""
+    """Cross-entropy + Lovász of the student's logits, and of groups of classes where those are given.
+
+    Attributes:
+        class_weight: (C,) float32, or None.
+    """
 
     def __init__(
         self, class_weight: np.ndarray | None = None, smoothing: float = 0.0, groups: np.ndarray | None = None, group_weight: float = 0.0
     ) -> None:
-        self._weight = None if class_weight is None else torch.from_numpy(class_weight.astype(np.float32))
+        self.class_weight = None if class_weight is None else torch.from_numpy(class_weight.astype(np.float32))
         self._smoothing = smoothing
         self._groups = None if groups is None or not group_weight else torch.from_numpy(groups.astype(np.int64))
         self._group_weight = group_weight
@@ -103,7 +107,7 @@ class SupervisedLoss:
 
     def of(self, logits: Tensor, item: LabelledBatch) -> Tensor:
         """Compute the loss of (T, C) logits of one batch."""
-        weight = None if self._weight is None else self._weight.to(logits.device)
+        weight = None if self.class_weight is None else self.class_weight.to(logits.device)
         loss = self._per_class(logits, item, weight)
         if self._groups is not None:
             loss = loss + self._group_weight * group_loss(logits, self._grouped(item), self._groups.to(logits.device))

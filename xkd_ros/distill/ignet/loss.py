@@ -66,4 +66,5 @@ class IgnetLoss:
         # The compiled kernels run only where gradients may be recorded; weights of an average have none.
         with torch.enable_grad():
             said = self._teacher.classifier(b.features, b.cells, b.shapes, b.neighbours, None, b.scan)
-        return consistency_loss(logits[rows], said[item.match[rows]])
+        weight = self._labels.class_weight
+        return consistency_loss(logits[rows], said[item.match[rows]], None if weight is None else weight.to(logits.device))

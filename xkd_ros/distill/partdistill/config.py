@@ -47,12 +47,12 @@ class RescoringConfig(BaseModel):
     agreement: Agreement = Field(
         "probability",
         description="argmax: share of a unit's points that the student gives its class, which is its weight, as published; probability: "
-        "mean probability of that class there, as a share of what the surest quarter of the units of the class reach",
+        "mean probability of that class there beside that of the most probable one, as a share of what the surest quarter of the units "
+        "of the class reach",
     )
     every_epochs: float = Field(2.0, gt=0, description="judge again")
     floor: float = Field(0.05, ge=0, le=1, description="smallest weight of a unit that is kept")
     drop: float = Field(0.1, ge=0, le=1, description="units of a smaller weight are left out")
-    points: bool = Field(False, description="then also weigh each point of a unit by how probable its class is there beside the others")
 
 
 class PartDistillConfig(WholeStudentConfig):

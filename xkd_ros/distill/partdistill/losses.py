@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -58,26 +57,6 @@ def partdistill_loss(
         return (cost / covering[point]).sum() / len(logits)
     size = unit.bincount(minlength=len(label)).clamp(min=least_points)
     return (cost / size[unit]).sum() / len(unit[counted].unique())
-
-
-@torch.no_grad()
-def point_agreement(logits: Tensor, point: Tensor, unit: Tensor, label: Tensor) -> Tensor:
-    """Compare how probable the claimed class is at a member with how probable it is in its unit on average, at most 1.
-
-    A box holds what is beside and behind a thing: those points are less probable than the thing's own, whatever the class.
-
-    Args:
-        logits: (T, C).
-        point, unit: (P,) int64 members, as in `partdistill_loss`.
-        label: (U,) int64 claimed class.
-    Returns:
-        (P,) float32, 0 to 1; no gradient reaches the logits.
-    Source: ours; PartDistill weighs units alone (METHODS 5.1, eq. 4).
-    """
-    probability = logits[point].float().softmax(1).gather(1, label[unit].unsqueeze(1)).squeeze(1)
-    total = probability.new_zeros(len(label)).index_add(0, unit, probability)
-    mean = total / unit.bincount(minlength=len(label)).clamp(min=1)
-    return (probability / mean[unit].clamp(min=1e-12)).clamp(max=1)
 
 
 def log_weights(counts: np.ndarray) -> np.ndarray:

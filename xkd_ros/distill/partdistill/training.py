@@ -19,7 +19,7 @@ from xkd_ros.distill.partdistill.backward import Backward
 from xkd_ros.distill.partdistill.config import PartDistillConfig
 from xkd_ros.distill.partdistill.judge import UnitJudge, weigh
 from xkd_ros.distill.partdistill.ledger import UnitLedger
-from xkd_ros.distill.partdistill.losses import effective_weights, log_weights, partdistill_loss, point_agreement
+from xkd_ros.distill.partdistill.losses import effective_weights, log_weights, partdistill_loss
 from xkd_ros.distill.partdistill.unit_report import write_unit_report
 from xkd_ros.distill.partdistill.unit_samples import UnitBatch, UnitItem, UnitSamples, collate_units, count_units
 from xkd_ros.distill.passes import share_of
@@ -116,15 +116,12 @@ class PartDistillLoss:
         b, config = item.batch, self._config
         logits = model(b.features, b.cells, b.shapes, b.neighbours, None, b.scan)
         self._weight = self._weight.to(logits.device)
-        confidence = self._ledger.confidence(item.confidence, item.number[item.unit])
-        if config.backward and config.backward.points and int(self._ledger.judged) >= 0:
-            confidence = confidence * point_agreement(logits, item.point, item.unit, item.label)
         loss = partdistill_loss(
             logits,
             item.point,
             item.unit,
             item.label,
-            confidence,
+            self._ledger.confidence(item.confidence, item.number[item.unit]),
             self._weight,
             config.least_points,
             config.form,
