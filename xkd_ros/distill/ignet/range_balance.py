@@ -59,17 +59,13 @@ class RangeBalance:
 class BalancedLabels:
     """Given labels, and where there is none, the mean teacher's balanced ones; one file of all frames."""
 
-    def __init__(self, given: Labels, path: Path, weight: float = 1.0) -> None:
+    def __init__(self, given: Labels, path: Path) -> None:
         """Open what `write_balanced_labels` wrote.
 
-        Args:
-            given: Labels that stay.
-            path: .npz file.
-            weight: Confidence of the others.
         Raises:
             ModelError: it is damaged.
         """
-        self._given, self._weight = given, np.float32(weight)
+        self._given = given
         try:
             with np.load(path, allow_pickle=False) as stored:
                 numbers, starts, self._labels = stored["numbers"], stored["starts"], stored["labels"]
@@ -86,7 +82,7 @@ class BalancedLabels:
             return labels, confidence
         added = self._labels[self._rows[number]]
         new = (labels == UNKNOWN) & (added != UNKNOWN)
-        return np.where(new, added, labels), np.where(new, self._weight, confidence)
+        return np.where(new, added, labels), np.where(new, np.float32(1), confidence)
 
 
 def write_balanced_labels(

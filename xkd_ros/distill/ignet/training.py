@@ -89,7 +89,7 @@ def run_ignet(
             predict = Predictor(_folded(average), lesson.backbone.card.student, lesson.frames.manifest.intensity)
             write_balanced_labels(lesson.frames, every, lesson.classes, predict, config.retrain, path)
         fabric.barrier()
-        average = train(BalancedLabels(given, path, config.retrain.weight), every, engine.steps)
+        average = train(BalancedLabels(given, path), every, engine.steps)
     return _folded(average)
 
 
