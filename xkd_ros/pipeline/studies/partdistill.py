@@ -72,14 +72,14 @@ class PartDistillStudy:
         backward = kinds.get(p["way"], RescoringConfig(agreement="argmax"))
         config = workshop.scale.method(PartDistillConfig, seed, method="partdistill", backward=backward)
         student, folder = trial.learn_from_units(config, frames, units, f"noisy units {seed} {noise.model_dump_json()}", backbone)
-        later = later_frames(workshop.frames(RIG, "val"))
+        shown = workshop.frames(RIG, "val")
+        later = later_frames(shown)
         evaluation = trial.evaluate_some(logits_of(trial.segmenter(student)), RIG, later)
         metrics = reduced(evaluation)
-        if not backward:
-            judged = SimulatedUnits(workshop.frames(RIG, "val"), units.classes, noise, seed)
-            metrics["voted"] = voted_miou(workshop.frames(RIG, "val"), judged, later)
         if backward:
             metrics["units"] = judged_units(folder, frames, units)
+        else:
+            metrics["voted"] = voted_miou(shown, SimulatedUnits(shown, units.classes, noise, seed), later)
         if p["way"] == "backward":
             adapted = self._adapted(student, workshop, trial, noise, seed)
             again = trial.evaluate_some(adapted, RIG, later, before=adapted.enter)
