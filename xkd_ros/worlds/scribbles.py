@@ -9,6 +9,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from xkd_ros.core.types import UNKNOWN
+from xkd_ros.points.voxels import voxel_sample
 
 _STEP_M = 0.05
 _LONGEST_M = 2.5
@@ -26,7 +27,8 @@ class Scribbles:
         """Draw strokes until they label the wanted share of the points; each class gets its part of it, and at least one stroke.
 
         A stroke goes straight from one point towards another of the same class, at most 2.5 m, and labels points of that class only, as
-        a person who sees the scene would.
+        a person who sees the scene would. Where it starts does not depend on how densely the sensor saw the place: strokes on a wall
+        that it stood beside would use up the share, and leave the other walls without one.
 
         Args:
             points_m: (N, 3) a sample of the place, in one frame.
@@ -61,20 +63,21 @@ class Scribbles:
     def _draw(self, label: int, points: np.ndarray, share: float, rng: np.random.Generator) -> int:
         """Draw strokes of one class; returns how many of its points they label."""
         everything = cKDTree(points)
+        surface = points[voxel_sample(points, self._width_m, rng.permutation(len(points)))]
         covered = np.zeros(len(points), bool)
         strokes: list[np.ndarray] = []
         while not strokes or covered.mean() < share:
-            stroke = self._stroke(points, everything, rng)
+            stroke = self._stroke(surface, everything, rng)
             strokes.append(stroke)
             for near in everything.query_ball_point(stroke, self._width_m):
                 covered[near] = True
         self._trees[label] = cKDTree(np.concatenate(strokes))
         return int(covered.sum())
 
-    def _stroke(self, points: np.ndarray, everything: cKDTree, rng: np.random.Generator) -> np.ndarray:
-        """Draw (S, 3) samples of one stroke, ending where the surface ends."""
-        start = points[rng.integers(len(points))]
-        away = points[rng.choice(len(points), _BATCH)] - start
+    def _stroke(self, surface: np.ndarray, everything: cKDTree, rng: np.random.Generator) -> np.ndarray:
+        """Draw (S, 3) samples of one stroke between two of the (M, 3) points, ending where the surface ends."""
+        start = surface[rng.integers(len(surface))]
+        away = surface[rng.choice(len(surface), _BATCH)] - start
         length = np.linalg.norm(away, axis=1)
         reachable = np.flatnonzero((length > _STEP_M) & (length < _LONGEST_M))
         if not len(reachable):
