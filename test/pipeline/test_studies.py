@@ -184,9 +184,7 @@ def test_partdistill_does_both_ways_and_adapts(tmp_path, work, teacher):
 
 
 @pytest.mark.parametrize("name", ["rigs", "pseudo_vs_real", "teachers", "depth", "ignet"])
-def test_the_other_studies_do_their_cells(name, tmp_path, work, teacher, monkeypatch):
-    # Another rig would be another simulation.
-    monkeypatch.setattr("xkd_ros.pipeline.studies.pseudo_vs_real.RIG", "ouster16")
+def test_the_other_studies_do_their_cells(name, tmp_path, work, teacher):
     # The first cells of these are plain fine-tuning.
     count = 2 if name in ("ignet",) else 1
     run_study(name, work=work, teachers=[str(teacher)], out=tmp_path, scale=TINY, cells=count)

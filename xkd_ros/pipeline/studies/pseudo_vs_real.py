@@ -13,7 +13,7 @@ from xkd_ros.pipeline.studies.table import BAR_COLUMNS, StudyTable, bar_row
 from xkd_ros.pipeline.studies.trial import Outcome, Trial, reduced
 from xkd_ros.pipeline.studies.workshop import Workshop
 
-RIG = "xt32_handheld"
+RIG = "ouster16"
 LARGEST_ECE_PERCENT = 5.0
 
 
