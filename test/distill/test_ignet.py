@@ -12,12 +12,13 @@ import torch
 from rooms import RIGS, STUDENT, Labels, Rooms, Targets, surface
 
 from xkd_ros.core.card import NetworkConfig
-from xkd_ros.core.errors import ConfigError
+from xkd_ros.core.errors import ConfigError, ModelError
 from xkd_ros.core.se3 import rotation_from_rpy
 from xkd_ros.distill.backbone import Backbone
-from xkd_ros.distill.ignet.config import FovMixConfig, IgnetConfig
+from xkd_ros.distill.ignet.config import FovMixConfig, IgnetConfig, RetrainConfig
 from xkd_ros.distill.ignet.guided_scan import GuidedScan, camera_sector, floor_m, fov_mix
 from xkd_ros.distill.ignet.samples import IgnetSamples, collate_ignet
+from xkd_ros.distill.ignet.training import BALANCED_NAME, FIRST_NAME, read_first
 from xkd_ros.distill.lesson import Lesson
 from xkd_ros.distill.methods import train_student
 from xkd_ros.distill.passes import share_of
@@ -31,7 +32,7 @@ STILL = {"augmentation": "robust", "robust": {"big_tilt": 0, "thin": 0, "sector"
 SMALL: dict[str, Any] = {
     "method": "ignet", "batch": 4, "precision": "32-true", "tensorboard": False, "average_decay": 0.9, "input": STILL, "drop_path": 0.0,
     "contrast_hidden": 16, "bank": 16,
-    "retrain": {"share": 0.4, "least_points": 10},
+    "retrain": {"least_points": 10},
 }  # fmt: skip
 
 
@@ -134,7 +135,7 @@ def test_the_mean_teacher_sees_what_the_students_sensor_lost() -> None:
     lossy = {"augmentation": "robust", "robust": {"thin": 1.0, "sector": 1.0, "shorten": 0}, "max_points": 1000}
     config, frames = IgnetConfig.model_validate({**SMALL, "input": lossy, "mix": {"share": 0.0}}), Rooms(points=900)
     lesson = Lesson(frames, Labels(frames), 3, Backbone.untrained(NETWORK, STUDENT, 0), Targets(frames))
-    samples = IgnetSamples(lesson, Labels(frames), np.arange(8), np.zeros(0, int), config)
+    samples = IgnetSamples(lesson, np.arange(8), np.zeros(0, int), config)
     items = [samples(number) for number in range(12)]
     assert np.mean([len(item.twin) for item in items]) > 1.15 * np.mean([len(item.scan) for item in items])
     assert all((item.match >= 0).mean() > 0.8 for item in items)
@@ -142,7 +143,7 @@ def test_the_mean_teacher_sees_what_the_students_sensor_lost() -> None:
 
 def test_both_networks_see_the_same_points() -> None:
     config = IgnetConfig.model_validate({**SMALL, "input": {"augmentation": "paper", "max_points": 250}, "mix": {"share": 1.0}})
-    samples = IgnetSamples(_lesson(), Labels(FRAMES), np.arange(8), np.zeros(0, int), config)
+    samples = IgnetSamples(_lesson(Labels(FRAMES)), np.arange(8), np.zeros(0, int), config)
     rng = np.random.default_rng(0)
     for number in (0, 1, 2, 5):
         item = samples(number)
@@ -160,7 +161,7 @@ def test_both_networks_see_the_same_points() -> None:
 
 def test_a_batch_points_into_its_own_scans() -> None:
     config = IgnetConfig.model_validate(SMALL)
-    samples = IgnetSamples(_lesson(), Labels(FRAMES), np.arange(4), np.arange(4, 8), config)
+    samples = IgnetSamples(_lesson(Labels(FRAMES)), np.arange(4), np.arange(4, 8), config)
     items = [samples(number) for number in range(4)]
     batch = collate_ignet(items)
     start = twin = 0
@@ -186,16 +187,46 @@ def test_it_learns_from_few_labels_goes_on_and_never_sees_hidden_ones(tmp_path: 
     config = IgnetConfig.model_validate({**SMALL, "steps": 40, "lr": 1e-2, "label_share": 0.5})
     fabric, seen = make_fabric("32-true"), []
     student = train_student(_lesson(), config, tmp_path / "a", fabric, lambda *facts: seen.append(facts[:2]))
-    assert [done for done, _ in seen] == list(range(1, 41)) and {total for _, total in seen} == {40}
-    assert _accuracy(student) > 0.8
+    assert [done for done, _ in seen] == list(range(1, 81)) and {total for _, total in seen} == {80}
+    first = read_first(tmp_path / "a", student.network)
+    assert _accuracy(first) > 0.8 and _accuracy(student) > 0.8
+    assert not any(torch.equal(value, first.state_dict()[name]) for name, value in student.state_dict().items() if value.dim() > 1)
     again = train_student(_lesson(), config, tmp_path / "a", fabric, lambda *facts: seen.append(facts[:2]))
-    assert len(seen) == 40 and all(torch.equal(value, again.state_dict()[name]) for name, value in student.state_dict().items())
+    assert len(seen) == 80 and all(torch.equal(value, again.state_dict()[name]) for name, value in student.state_dict().items())
     hidden = tuple(np.setdiff1d(np.arange(8), share_of(np.arange(8), 0.5, 0)).tolist())
     short = config.model_copy(update={"steps": 6})
     honest, deceived = (
         train_student(_lesson(Few(FRAMES, lies)), short, tmp_path / name, fabric) for name, lies in (("b", ()), ("c", hidden))
     )
     assert all(torch.equal(value, deceived.state_dict()[name]) for name, value in honest.state_dict().items())
+
+
+def test_the_first_training_alone_is_what_the_second_starts_from(tmp_path: Path) -> None:
+    config, fabric = IgnetConfig.model_validate({**SMALL, "steps": 6}), make_fabric("32-true")
+    once = config.model_copy(update={"retrain": RetrainConfig(again=False)})
+    alone = train_student(_lesson(), once, tmp_path / "once", fabric)
+    assert not (tmp_path / "once" / BALANCED_NAME).exists()
+    train_student(_lesson(), config, tmp_path / "twice", fabric)
+    first = read_first(tmp_path / "twice", alone.network).state_dict()
+    assert all(torch.equal(value, first[name]) for name, value in alone.state_dict().items())
+    (tmp_path / "twice" / FIRST_NAME).write_bytes(b"cut")
+    with pytest.raises(ModelError, match=FIRST_NAME):
+        read_first(tmp_path / "twice", alone.network)
+
+
+def test_a_run_killed_between_the_trainings_goes_on_to_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config, fabric = IgnetConfig.model_validate({**SMALL, "steps": 6}), make_fabric("32-true")
+    whole = train_student(_lesson(), config, tmp_path / "whole", fabric)
+    with monkeypatch.context() as patch:
+        patch.setattr("xkd_ros.distill.ignet.training.write_balanced_labels", _killed)
+        with pytest.raises(KeyboardInterrupt):
+            train_student(_lesson(), config, tmp_path / "cut", fabric)
+    again = train_student(_lesson(), config, tmp_path / "cut", fabric)
+    assert all(torch.equal(value, again.state_dict()[name]) for name, value in whole.state_dict().items())
+
+
+def _killed(*_: Any) -> None:
+    raise KeyboardInterrupt
 
 
 def test_what_is_missing_is_said(tmp_path: Path) -> None:

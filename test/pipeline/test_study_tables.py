@@ -169,6 +169,22 @@ def test_xmodel_compares_what_robots_run_and_reports_what_pictures_add():
     assert scores["distilled, lidar alone"] == [*["42.0 ± 2.0"] * 3, "-", "-"] and scores["scratch, xmodel"][3] == "55.0 ± 2.0"
 
 
+def test_ignet_is_compared_after_its_first_training_and_after_both():
+    miou = {"full": 50.0, "scribbles": 45.0, "longer": 46.0, "no-images": 44.0, "no-contrast": 46.5, "no-fovmix": 47.5, "ignet": 49.5}
+    done = []
+    for cell in cells("ignet"):
+        variant = cell.parameters["variant"]
+        once = {"once": {"real": {place: {"miou": 47.0} for place in ("all points", "in view", "out of view")}}}
+        done.append(finished(cell, miou[variant], **(once if variant == "ignet" else {})))
+    tables = STUDIES["ignet"].tables(done)
+    bars = {row[0]: row[1:] for row in rows(tables, "Against the bar")}
+    assert bars["ignet, % of full supervision, minus 98"] == ["+1.0 ± 0.0", "5", ">= 0", "met"]
+    assert bars["ignet minus: ignet, trained once"][0] == "+2.5 ± 0.0"
+    assert bars["ignet, trained once minus: ignet without FOVMix, trained once"][0] == "-0.5 ± 0.0"
+    scores = {row[0]: row[1:] for row in rows(tables, "mIoU")}
+    assert scores["ignet, trained once"] == [*["47.0 ± 0.0"] * 3, "94.0 ± 0.0"]
+
+
 def test_teachers_and_depth_report_without_a_bar():
     real = {"real": {"all points": {"miou": 40.0}}}
     queue = cells("teachers")

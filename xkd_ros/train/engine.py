@@ -57,7 +57,6 @@ def fit(
     groups: Sequence[ParameterGroup] | None = None,
     size: Callable[[Any], int] | None = None,
     watch: Callable[[nn.Module, int], None] | None = None,
-    until: int | None = None,
 ) -> nn.Module:
     """Train until `config.steps`, continuing from `folder` when it holds a checkpoint.
 
@@ -75,7 +74,6 @@ def fit(
         size: Item → its cost, such as points, for `balance_steps` and accumulation; None deals items in their order.
         watch: (averaged model on this process's device, number of the step) before each step, on every process. What it changes must
             be the same on all of them, and lie in buffers of `model` if it is to outlive an interruption.
-        until: Step to pause after; called again with other samples or another loss, the run goes on. None: to the end.
     Returns:
         The averaged model, on the CPU.
     Raises:
@@ -93,8 +91,7 @@ def fit(
         log = RunLog(folder, first, config.tensorboard)
     stream = batches(sample, collate, size, config, fabric, first)
     started = time.monotonic()
-    last = config.steps if until is None else until
-    for step in range(first, last):
+    for step in range(first, config.steps):
         rate = learning_rate(step, config)
         set_rates(optimizer, groups, rate)
         if watch:
@@ -125,11 +122,11 @@ def fit(
             facts = {"step": done, "steps": config.steps, "loss": value, "lr": rate, "samples_per_s": speed}
             if progress:
                 progress(facts)
-            if done % _LOG_EVERY == 0 or done == last:
+            if done % _LOG_EVERY == 0 or done == config.steps:
                 log.write(facts)
-            if done % config.save_every == 0 or done == last:
+            if done % config.save_every == 0 or done == config.steps:
                 save_checkpoint(folder, model, optimizer, average, done)
-            if evaluate and (done % config.evaluate_every == 0 or done == last):
+            if evaluate and (done % config.evaluate_every == 0 or done == config.steps):
                 log.write({"step": done, **evaluate(average.on_cpu(), done)})
         if done % config.evaluate_every == 0:
             fabric.barrier()

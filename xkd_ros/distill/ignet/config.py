@@ -21,14 +21,11 @@ class FovMixConfig(BaseModel):
 
 
 class RetrainConfig(BaseModel):
-    """Pseudo-labels of the mean teacher, balanced by class and range, that the rest of the training learns from as well.
-
-    Off by default: in short training the mean teacher is wrong too often by then (docs/recipes.md).
-    """
+    """A second training from the start, on labels that the mean teacher of the first is sure of, balanced by class and range."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    share: float = Field(0.0, ge=0, lt=1, description="of the steps, the last ones; 0: none; METHODS 4.2 has as many as before")
+    again: bool = Field(True, description="train twice; the second training knows labels alone, and takes as many steps as the first")
     keep: float = Field(0.5, gt=0, le=1, description="share of the surest points of each class and range")
     edges_m: tuple[float, ...] = Field((0.0, 1.0, 2.0, 3.0, 5.0, 8.0, 12.0, 20.0), min_length=1, description="inner radii of the ranges")
     least_points: int = Field(1000, ge=1, description="of a class in a range; fewer are no basis for a threshold")

@@ -13,7 +13,7 @@ from xkd_ros.core.errors import ConfigError
 from xkd_ros.core.types import UNKNOWN, NetInput
 from xkd_ros.distill.ignet.config import IgnetConfig
 from xkd_ros.distill.ignet.guided_scan import GuidedScan, fov_mix
-from xkd_ros.distill.labelled_frames import ConfidentBatch, Labels
+from xkd_ros.distill.labelled_frames import ConfidentBatch
 from xkd_ros.distill.lesson import Lesson
 from xkd_ros.distill.passes import ShuffledPasses, first_usable
 from xkd_ros.distill.student_input import InputConfig, StudentInput
@@ -68,12 +68,11 @@ class IgnetSamples:
         width: D of the image teacher's features.
     """
 
-    def __init__(self, lesson: Lesson, labels: Labels, labelled: np.ndarray, unlabelled: np.ndarray, config: IgnetConfig) -> None:
+    def __init__(self, lesson: Lesson, labelled: np.ndarray, unlabelled: np.ndarray, config: IgnetConfig) -> None:
         """Configure.
 
         Args:
-            lesson: Frames, image targets, and how the student reads scans.
-            labels: Of these frames; instead of the lesson's.
+            lesson: Frames, labels, image targets, and how the student reads scans.
             labelled: (F,) frames with labels.
             unlabelled: (G,) frames without; may be empty.
             config: Augmentation, mixing, seed.
@@ -82,7 +81,7 @@ class IgnetSamples:
         """
         if not len(labelled):
             raise ConfigError("no training frames: the frame store's train split is empty; record more or change the split")
-        self._frames, self._labels, self._targets = lesson.frames, labels, lesson.teacher("ignet")
+        self._frames, self._labels, self._targets = lesson.frames, lesson.labels, lesson.teacher("ignet")
         self._lists = [numbers for numbers in (labelled, unlabelled) if len(numbers)]
         self._orders = [ShuffledPasses(len(numbers), config.seed + place) for place, numbers in enumerate(self._lists)]
         self._config, student, rigs = config, lesson.backbone.card.student, lesson.frames.manifest.intensity

@@ -1,4 +1,4 @@
-"""`ignet`: mean teacher, images and few labels; then once more with labels that the mean teacher is sure of (METHODS 4).
+"""`ignet`: mean teacher, images and few labels; then once more, with labels that the mean teacher is sure of (METHODS 4).
 
 In: a lesson with few labels and image targets. Out: a plain student. What METHODS 4.3 marks as reconstruction is ours.
 """
@@ -11,10 +11,16 @@ from pathlib import Path
 import numpy as np
 import torch
 from lightning_fabric import Fabric
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
 from torch import nn
 
+from xkd_ros.core.card import NetworkConfig
+from xkd_ros.core.errors import ModelError
+from xkd_ros.core.files import write_atomic
 from xkd_ros.core.types import UNKNOWN
 from xkd_ros.distill.distillation import Progress, report_to
+from xkd_ros.distill.finetune import run_finetune
 from xkd_ros.distill.ignet.config import IgnetConfig
 from xkd_ros.distill.ignet.loss import IgnetLoss
 from xkd_ros.distill.ignet.network import GuidedStudent
@@ -26,11 +32,13 @@ from xkd_ros.distill.layer_decay import layer_groups
 from xkd_ros.distill.lesson import Lesson
 from xkd_ros.distill.passes import share_of
 from xkd_ros.distill.prediction import Predictor
+from xkd_ros.distill.recipe import FinetuneConfig
+from xkd_ros.nets.checkpoint import load_state
 from xkd_ros.nets.heads import fold_head
 from xkd_ros.nets.student import Student
 from xkd_ros.train.engine import fit
 
-BALANCED_NAME = "balanced.npz"
+BALANCED_NAME, FIRST_NAME = "balanced.npz", "first.safetensors"
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,47 +58,85 @@ class _LabelledOnly:
 def run_ignet(
     lesson: Lesson, config: IgnetConfig, folder: Path, fabric: Fabric, progress: Progress | None = None, evaluate: Evaluate | None = None
 ) -> Student:
-    """Train with few labels, choose labels of the mean teacher, train on with both; see `methods.train_student`.
+    """Train with few labels, choose labels of the mean teacher, train again with both; see `methods.train_student`.
 
-    One run of `config.steps` steps that pauses to choose labels, where the source trains twice from the start.
+    `folder` also gets what the first training gave (`read_first`), and the labels that were chosen.
     """
     every = lesson.frames.numbers("train")
     labelled = share_of(lesson.labelled_numbers(), config.label_share, config.seed)
     given = _LabelledOnly(lesson.labels, frozenset(labelled.tolist()))
-    lists = (labelled, np.setdiff1d(every, labelled))
-    engine = config.engine(len(every), fabric.world_size)
-    pause = engine.steps - round(config.retrain.share * engine.steps)
-    student = _begin(lesson, config, IgnetSamples(lesson, given, *lists, config).width)
+    if not config.retrain.again:
+        return _train_first(replace(lesson, labels=given), config, labelled, every, folder, fabric, progress, evaluate)
+    first = _train_first(
+        replace(lesson, labels=given), config, labelled, every, folder / "first", fabric, _half(progress, 0), evaluate
+    )
+    path = folder / BALANCED_NAME
+    if fabric.is_global_zero and not path.is_file():
+        write_atomic(folder / FIRST_NAME, save({name: value.contiguous() for name, value in first.state_dict().items()}))
+        predict = Predictor(first, lesson.backbone.card.student, lesson.frames.manifest.intensity)
+        write_balanced_labels(lesson.frames, every, lesson.classes, predict, config.retrain, path)
+    fabric.barrier()
+    again = replace(lesson, labels=BalancedLabels(given, path), labelled=None)
+    return run_finetune(again, _labels_alone(config), folder, fabric, _half(progress, 1), evaluate)
 
-    def train(labels: Labels, numbers: np.ndarray, until: int) -> GuidedStudent:
-        loss = IgnetLoss(student, label_loss(replace(lesson, labels=labels), config, numbers), config)
-        average = fit(
-            student,
-            loss,
-            IgnetSamples(lesson, labels, *lists, config),
-            collate_ignet,
-            engine,
-            folder,
-            fabric,
-            evaluate=None if evaluate is None else lambda average, step: evaluate(_folded(average), step),
-            progress=None if progress is None else report_to(progress),
-            groups=layer_groups(student, config.layer_decay, config.decay_vectors),
-            size=_points,
-            watch=loss.watch,
-            until=until,
-        )
-        assert isinstance(average, GuidedStudent)
-        return average
 
-    average = train(given, labelled, pause)
-    if pause < engine.steps:
-        path = folder / BALANCED_NAME
-        if not path.is_file() and fabric.is_global_zero:
-            predict = Predictor(_folded(average), lesson.backbone.card.student, lesson.frames.manifest.intensity)
-            write_balanced_labels(lesson.frames, every, lesson.classes, predict, config.retrain, path)
-        fabric.barrier()
-        average = train(BalancedLabels(given, path), every, engine.steps)
+def read_first(folder: Path, network: NetworkConfig) -> Student:
+    """Read what the first training gave from the folder of a run that trained twice.
+
+    Raises:
+        ModelError: there is none, or it is damaged.
+    """
+    path = folder / FIRST_NAME
+    try:
+        state = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{path} cannot be read: {error}") from error
+    student = Student(network)
+    load_state(student, state, str(path))
+    return student.eval()
+
+
+def _train_first(
+    lesson: Lesson,
+    config: IgnetConfig,
+    labelled: np.ndarray,
+    every: np.ndarray,
+    folder: Path,
+    fabric: Fabric,
+    progress: Progress | None,
+    evaluate: Evaluate | None,
+) -> Student:
+    samples = IgnetSamples(lesson, labelled, np.setdiff1d(every, labelled), config)
+    student = _begin(lesson, config, samples.width)
+    loss = IgnetLoss(student, label_loss(lesson, config, labelled), config)
+    average = fit(
+        student,
+        loss,
+        samples,
+        collate_ignet,
+        config.engine(len(every), fabric.world_size),
+        folder,
+        fabric,
+        evaluate=None if evaluate is None else lambda average, step: evaluate(_folded(average), step),
+        progress=None if progress is None else report_to(progress),
+        groups=layer_groups(student, config.layer_decay, config.decay_vectors),
+        size=_points,
+        watch=loss.watch,
+    )
     return _folded(average)
+
+
+def _labels_alone(config: IgnetConfig) -> FinetuneConfig:
+    """Plain fine-tuning of the same length, on all frames; its average of the weights is no mean teacher."""
+    shared = set(FinetuneConfig.model_fields) - {"method", "average_decay", "label_share"}
+    return FinetuneConfig.model_validate(config.model_dump(include=shared))
+
+
+def _half(progress: Progress | None, half: int) -> Progress | None:
+    """Report one of two trainings of equal length."""
+    if progress is None:
+        return None
+    return lambda done, total, facts: progress(half * total + done, 2 * total, facts)
 
 
 def _begin(lesson: Lesson, config: IgnetConfig, features: int) -> GuidedStudent:
