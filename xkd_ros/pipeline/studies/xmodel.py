@@ -19,14 +19,10 @@ from xkd_ros.pipeline.studies.trial import Outcome, Trial, reduced
 from xkd_ros.pipeline.studies.workshop import Workshop
 
 RIG = "ouster16"
-LABEL_SHARE = 0.1
+LABEL_SHARE = 0.01
 BAR = 2.0
-ALONE, MODEL, PLAIN, MORE = "lidar alone", "xmodel", "xmodel without infonce", "xmodel with all images"
-ARMS: dict[str, dict[str, Any]] = {
-    MODEL: {"unlabelled": 0.0},
-    PLAIN: {"unlabelled": 0.0, "contrast_weight": 0.0},
-    MORE: {"unlabelled": 0.5},
-}
+ALONE, MODEL, PLAIN, FEWER = "lidar alone", "xmodel", "xmodel without infonce", "xmodel on labelled frames alone"
+ARMS: dict[str, dict[str, Any]] = {MODEL: {}, PLAIN: {"contrast_weight": 0.0}, FEWER: {"unlabelled": 0.0}}
 _WHERE = ("all points", "in view", "out of view")
 
 
@@ -40,17 +36,18 @@ class XModelStudy:
     )
     protocol = (
         f"Rig {RIG}. As the claim is about supervised training, labels are the true ones, of {100 * LABEL_SHARE:g} % of the frames (the "
-        "same for the same seed in all rows): so few that there is something to gain. As it is about backbones that are trained before in "
+        "same for the same seed in all rows): so few that there is something to gain, as with 10 % even the labels of all frames would "
+        "add no more than 1.4 mIoU (study scalr). As it is about backbones that are trained before in "
         f"both senses, all start from the backbone of study scalr, which was distilled from the image teacher; '{ALONE}' is then that "
         f"study's row of {100 * LABEL_SHARE:g} %. Random starts show how much of the gain distillation had taken before. Batches are of "
-        "equally many scans in all rows; with all images, half of them are of frames without labels, so that labelled ones come half as "
-        "often. Students are evaluated as the robot runs them, without a picture; the fused head is given the pictures of the evaluated "
-        "frame and asks the image teacher on the spot."
+        "equally many scans in all rows; half of them are of frames without labels, so that labelled ones come half as often, but for the "
+        "row of labelled frames alone. Students are evaluated as the robot runs them, without a picture; the fused head is given the "
+        "pictures of the evaluated frame and asks the image teacher on the spot."
     )
 
     def cells(self, scale: Scale, teachers: Sequence[str]) -> list[Cell]:
         """List the cells: what the bar needs, then the random start."""
-        rows = [("distilled", arm) for arm in (ALONE, MODEL, PLAIN, MORE)], [("scratch", arm) for arm in (ALONE, MODEL, MORE)]
+        rows = [("distilled", arm) for arm in (ALONE, MODEL, PLAIN, FEWER)], [("scratch", arm) for arm in (ALONE, MODEL)]
         return [
             make_cell(self.name, f"{start}-{arm.replace(' ', '-')}", seed, scale, start=start, arm=arm, teacher=teachers[0])
             for group in rows
@@ -91,22 +88,22 @@ class XModelStudy:
         for start in ("distilled", "scratch"):
             rows = {arm: {"start": start, "arm": arm} for arm in (ALONE, *ARMS)}
             if start == "scratch":
-                del rows[PLAIN]
+                del rows[PLAIN], rows[FEWER]
             for arm, row in rows.items():
                 found = [mean_of(by_seed(results, ("real", where, "miou"), **row)) for where in _WHERE]
                 found += [mean_of(by_seed(results, ("fused", "real", where, "miou"), **row)) for where in ("in view", "all points")]
                 scores.rows.append([f"{start}, {arm}", *map(str, found)])
             alone = by_seed(results, REAL_ALL, **rows[ALONE])
-            for arm in (MODEL, MORE):
-                difference = paired_difference(by_seed(results, REAL_ALL, **rows[arm]), alone)
-                bars.rows.append(bar_row(f"{start}: {arm} minus {ALONE}", difference, BAR if start == "distilled" else None))
-            if PLAIN in rows:
-                model, plain = (by_seed(results, REAL_ALL, **rows[arm]) for arm in (MODEL, PLAIN))
-                bars.rows.append(bar_row(f"{start}: what InfoNCE adds", paired_difference(model, plain), None))
+            model = by_seed(results, REAL_ALL, **rows[MODEL])
+            bar = BAR if start == "distilled" else None
+            bars.rows.append(bar_row(f"{start}: {MODEL} minus {ALONE}", paired_difference(model, alone), bar))
+            for arm, words in ((PLAIN, "what InfoNCE adds"), (FEWER, "what frames without labels add")):
+                if arm in rows:
+                    difference = paired_difference(model, by_seed(results, REAL_ALL, **rows[arm]))
+                    bars.rows.append(bar_row(f"{start}: {words}", difference, None))
             path = ("real", "in view", "miou")
-            for arm in (MODEL, MORE):
-                with_pictures, without = by_seed(results, ("fused", *path), **rows[arm]), by_seed(results, path, **rows[arm])
-                difference = paired_difference(with_pictures, without)
-                bars.rows.append(bar_row(f"{start}, {arm}: what pictures add at run time, in view", difference, None))
+            with_pictures, without = by_seed(results, ("fused", *path), **rows[MODEL]), by_seed(results, path, **rows[MODEL])
+            words = f"{start}: what pictures add at run time, in view"
+            bars.rows.append(bar_row(words, paired_difference(with_pictures, without), None))
         bars.rows.append(["published: with fusion minus lidar-only", f"+{BAR:g}", "-", "-", "-"])
         return [scores, bars]
