@@ -16,7 +16,7 @@ from xkd_ros.core.types import Scan
 from xkd_ros.msgs.cloud import decode_cloud
 from xkd_ros.msgs.layout import CloudLayout
 from xkd_ros.pipeline.fused_segmenter import FusedSegmenter
-from xkd_ros.pipeline.labelling import OUTPUT_TOPIC, FusedPictures, label_bag
+from xkd_ros.pipeline.labelling import OUTPUT_TOPIC, label_bag
 from xkd_ros.runtime.segmenter import Segmenter
 from xkd_ros.worlds.simulate import simulate
 
@@ -52,7 +52,7 @@ def labelled(path: Path) -> list[tuple[Scan, np.ndarray]]:
 
 
 def test_labels_are_fused_while_there_are_pictures(halved, fused_model, tiny_teacher, tmp_path, capsys):
-    label_bag(halved, tmp_path / "out", fused_model, backend="torch", threads=1, fused=FusedPictures(str(tiny_teacher)))
+    label_bag(halved, tmp_path / "out", fused_model, backend="torch", threads=1, teacher=str(tiny_teacher))
     alone = Segmenter.load(fused_model, "torch", 1)
     changed = []
     for scan, labels in labelled(tmp_path / "out"):
@@ -66,7 +66,7 @@ def test_labels_are_fused_while_there_are_pictures(halved, fused_model, tiny_tea
 
 
 def test_a_scan_gets_the_labels_of_its_stored_frame(walk, fused_model, tiny_teacher, tmp_path):
-    label_bag(walk, tmp_path / "out", fused_model, backend="torch", threads=1, fused=FusedPictures(str(tiny_teacher)))
+    label_bag(walk, tmp_path / "out", fused_model, backend="torch", threads=1, teacher=str(tiny_teacher))
     frames = write_frames([walk], tmp_path / "frames", FrameConfig(learn_body_m=0, deskew=False))
     segmenter = FusedSegmenter.load(fused_model, str(tiny_teacher), "torch", "cpu", 1)
     found = {scan.stamp_ns: (scan, labels) for scan, labels in labelled(tmp_path / "out")}
@@ -84,9 +84,8 @@ def test_a_scan_gets_the_labels_of_its_stored_frame(walk, fused_model, tiny_teac
 
 
 def test_what_cannot_be_fused_is_refused_before_anything_is_written(small_bag, walk, tiny_model, fused_model, tiny_teacher, tmp_path):
-    seen = FusedPictures(str(tiny_teacher))
     with pytest.raises(ModelError, match="holds no fused head"):
-        label_bag(walk, tmp_path / "out", tiny_model, backend="torch", fused=seen)
+        label_bag(walk, tmp_path / "out", tiny_model, backend="torch", teacher=str(tiny_teacher))
     with pytest.raises(CalibrationError, match="no calibrated camera in"):
-        label_bag(small_bag, tmp_path / "out", fused_model, backend="torch", fused=seen)
+        label_bag(small_bag, tmp_path / "out", fused_model, backend="torch", teacher=str(tiny_teacher))
     assert not (tmp_path / "out").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from xkd_ros.msgs.build import make_cloud
 from xkd_ros.msgs.layout import CloudLayout
 from xkd_ros.pipeline.labelling import OUTPUT_TOPIC, label_bag
 from xkd_ros.runtime.segmenter import Segmenter
+from xkd_ros.worlds.simulate import simulate
 
 from .conftest import STAMP_NS, room
 
@@ -72,6 +74,33 @@ def test_scans_as_semantic_kitti_hold_the_labels_of_the_cloud(small_bag: Path, t
     with pytest.raises(BagError, match="exists already"):
         label_bag(small_bag, tmp_path / "again", tiny_model, backend="torch", threads=1, kitti=tmp_path / "set")
     assert not (tmp_path / "again").exists()
+
+
+def test_poses_of_a_recording_without_transforms_need_the_mounting(
+    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    simulate(61, "ouster16", 0.6, tmp_path / "walk", pictures=False)
+    with Bag(tmp_path / "walk") as bag, BagWriter(tmp_path / "bare") as writer:
+        for record in bag.records():
+            if record.topic != "/tf_static":
+                writer.copy(record)
+
+    def poses(bag: str, rig: Path | None = None) -> np.ndarray | None:
+        label_bag(tmp_path / bag, tmp_path / f"{bag}-out", tiny_model, backend="torch", threads=1, kitti=tmp_path / "set", rig=rig)
+        path = tmp_path / "set" / "sequences" / "00" / "poses.txt"
+        found = np.loadtxt(path).reshape(-1, 3, 4) if path.exists() else None
+        for folder in ("set", f"{bag}-out"):
+            shutil.rmtree(tmp_path / folder)
+        return found
+
+    assert poses("bare") is None and "give rpy_deg in a rig file" in " ".join(capsys.readouterr().out.split())
+    (tmp_path / "rig.yaml").write_text("name: bare\nlidar: {topic: /points, rpy_deg: [0, 0, 0]}\ncameras: []\n")
+    level, recorded = poses("bare", tmp_path / "rig.yaml"), poses("walk")
+    assert level is not None and recorded is not None and np.allclose(level[0], np.eye(4)[:3]) and len(level) == len(recorded) == 6
+    (tmp_path / "rig.yaml").write_text("name: bare\nlidar: {topic: /points, rpy_deg: [0, 0, 90]}\ncameras: []\n")
+    turned = poses("bare", tmp_path / "rig.yaml")
+    assert turned is not None and np.linalg.norm(level[-1, :, 3]) > 0.05
+    assert np.allclose(turned[:, :2, 3], np.stack([level[:, 1, 3], -level[:, 0, 3]], axis=1), atol=1e-6)
 
 
 def test_an_unreadable_cloud_is_named_and_the_rest_labelled(

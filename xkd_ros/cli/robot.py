@@ -96,11 +96,11 @@ def label(
     rig: RigPath = None,
 ) -> None:
     """Label a recording offline: every original topic is copied and the labelled cloud is written beside it."""
-    from xkd_ros.pipeline.labelling import FusedPictures, label_bag
+    from xkd_ros.pipeline.labelling import label_bag
     from xkd_ros.teacher.model_folder import DEFAULT_TEACHER
 
-    seen = FusedPictures(teacher or DEFAULT_TEACHER, rig) if fused else None
-    label_bag(bag, out, find_model(model), pictures, topic, backend, threads, fused=seen, ply=ply, kitti=kitti)
+    asked = (teacher or DEFAULT_TEACHER) if fused else None
+    label_bag(bag, out, find_model(model), pictures, topic, backend, threads, teacher=asked, rig=rig, ply=ply, kitti=kitti)
 
 
 @app.command()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +19,7 @@ from xkd_ros.bags.ros2_form import ros2_types
 from xkd_ros.bags.writer import BagWriter
 from xkd_ros.core.errors import BagError, CloudError
 from xkd_ros.core.labels import LabelSet
-from xkd_ros.core.rig import LidarConfig
+from xkd_ros.core.rig import LidarConfig, load_rig
 from xkd_ros.core.se3 import rotation_from_rpy
 from xkd_ros.core.types import Scan, Segmentation
 from xkd_ros.evaluate.pictures import draw_scan
@@ -37,14 +36,6 @@ logger = logging.getLogger(__name__)
 OUTPUT_TOPIC = "/semantic_points"
 
 
-@dataclass(frozen=True)
-class FusedPictures:
-    """What the fused head needs beside the model: the image teacher it was trained with, and a rig where the recording has none."""
-
-    teacher: str
-    rig: Path | None = None
-
-
 def label_bag(
     bag: Path,
     out: Path,
@@ -53,7 +44,8 @@ def label_bag(
     topic: str | None = None,
     backend: str = "auto",
     threads: int | None = None,
-    fused: FusedPictures | None = None,
+    teacher: str | None = None,
+    rig: Path | None = None,
     ply: Path | None = None,
     kitti: Path | None = None,
 ) -> None:
@@ -69,20 +61,22 @@ def label_bag(
         topic: Point topic; None takes the only one.
         backend: As for `Segmenter.load`.
         threads: CPU threads.
-        fused: Let pictures have their say, by the fused head of the model.
+        teacher: Image teacher that the fused head of the model was trained with, to let pictures have their say; None: they have none.
+        rig: Cameras and mounting, where the recording does not hold them.
         ply: Folder for one <stamp_ns>.ply per labelled scan: points with label, probability and colour, without non-returns.
         kitti: Folder for the labelled scans as a sequence of SemanticKITTI; see `KittiWriter`.
     Raises:
         BagError, ModelError: named in one line.
     """
-    head = FusedLabels.load(model, fused.teacher, backend, threads) if fused else None
+    head = FusedLabels.load(model, teacher, backend, threads) if teacher else None
     segmenter = head.fused.segmenter if head else Segmenter.load(model, backend=backend, threads=threads)
     with open_recording(bag) as recording:
         points_topic = recording.find_points_topic(topic)
         if OUTPUT_TOPIC in recording.topics:
             raise BagError(f"{bag} already has {OUTPUT_TOPIC}; label the original recording")
-        seen = RecordedPictures(bag, points_topic, fused.rig, FRESH_MS) if fused else None
-        sequence = _kitti_writer(kitti, recording, points_topic, segmenter.card.labels) if kitti else None
+        seen = RecordedPictures(bag, points_topic, rig, FRESH_MS) if head else None
+        lidar = load_rig(rig).lidar if rig else LidarConfig(topic=points_topic)
+        sequence = _kitti_writer(kitti, recording, points_topic, lidar, segmenter.card.labels) if kitti else None
         job = _Labelling(segmenter, pictures, head, seen, ply, sequence)
         total = sum(info.count for info in recording.topics.values())
         with seen or nullcontext(), sequence or nullcontext(), BagWriter(out) as writer, make_progress() as display:
@@ -169,12 +163,12 @@ class _Labelling:
             console.print(f"{np.median(self._ms):.0f} ms per scan (median); written to {out}")
 
 
-def _kitti_writer(folder: Path, recording: Recording, topic: str, labels: LabelSet) -> KittiWriter:
+def _kitti_writer(folder: Path, recording: Recording, topic: str, lidar: LidarConfig, labels: LabelSet) -> KittiWriter:
     """Start a sequence with the poses that the recording has."""
     notes: list[str] = []
     cloud = recording.first(topic)
     frame = "" if cloud is None else frame_id(cloud)
-    track = read_track(recording, frame, LidarConfig(topic=topic), static_transforms(recording, notes), notes)
+    track = read_track(recording, frame, lidar, static_transforms(recording, notes), notes)
     writer = KittiWriter(folder, labels, track)
     writer.notes += notes
     return writer
