@@ -225,6 +225,15 @@ def test_a_run_killed_between_the_trainings_goes_on_to_the_same_weights(tmp_path
     assert all(torch.equal(value, again.state_dict()[name]) for name, value in whole.state_dict().items())
 
 
+def test_few_labelled_frames_are_no_ground_for_a_second_training(tmp_path: Path) -> None:
+    config, fabric = IgnetConfig.model_validate({**SMALL, "steps": 4, "label_share": 0.15}), make_fabric("32-true")
+    train_student(_lesson(), config, tmp_path / "few", fabric)
+    assert not (tmp_path / "few" / BALANCED_NAME).exists()
+    asked = config.model_copy(update={"retrain": RetrainConfig(again=True, least_points=10)})
+    train_student(_lesson(), asked, tmp_path / "asked", fabric)
+    assert (tmp_path / "asked" / BALANCED_NAME).exists()
+
+
 def _killed(*_: Any) -> None:
     raise KeyboardInterrupt
 

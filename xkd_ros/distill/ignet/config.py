@@ -25,7 +25,11 @@ class RetrainConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    again: bool = Field(True, description="train twice; the second training knows labels alone, and takes as many steps as the first")
+    again: bool | None = Field(
+        None,
+        description="train twice: the second training knows labels alone, and takes as many steps as the first; none: where a fifth of the "
+        "frames have labels, if few of their points; a student that knows few scans is wrong too often about the others",
+    )
     keep: float = Field(0.5, gt=0, le=1, description="share of the surest points of each class and range")
     edges_m: tuple[float, ...] = Field((0.0, 1.0, 2.0, 3.0, 5.0, 8.0, 12.0, 20.0), min_length=1, description="inner radii of the ranges")
     least_points: int = Field(1000, ge=1, description="of a class in a range; fewer are no basis for a threshold")

@@ -6,6 +6,7 @@ In: a lesson with few labels and image targets. Out: a plain student. What METHO
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +40,7 @@ from xkd_ros.nets.student import Student
 from xkd_ros.train.engine import fit
 
 BALANCED_NAME, FIRST_NAME = "balanced.npz", "first.safetensors"
+_ENOUGH = 0.2
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,11 +67,10 @@ def run_ignet(
     every = lesson.frames.numbers("train")
     labelled = share_of(lesson.labelled_numbers(), config.label_share, config.seed)
     given = _LabelledOnly(lesson.labels, frozenset(labelled.tolist()))
-    if not config.retrain.again:
-        return _train_first(replace(lesson, labels=given), config, labelled, every, folder, fabric, progress, evaluate)
-    first = _train_first(
-        replace(lesson, labels=given), config, labelled, every, folder / "first", fabric, _half(progress, 0), evaluate
-    )
+    train = partial(_train_first, replace(lesson, labels=given), config, labelled, every)
+    if not _twice(config, len(labelled) / len(every)):
+        return train(folder, fabric, progress, evaluate)
+    first = train(folder / "first", fabric, _half(progress, 0), evaluate)
     path = folder / BALANCED_NAME
     if fabric.is_global_zero and not path.is_file():
         write_atomic(folder / FIRST_NAME, save({name: value.contiguous() for name, value in first.state_dict().items()}))
@@ -124,6 +125,11 @@ def _train_first(
         watch=loss.watch,
     )
     return _folded(average)
+
+
+def _twice(config: IgnetConfig, labelled: float) -> bool:
+    """Whether a share of frames with labels is enough for a second training, where the configuration leaves that open."""
+    return labelled >= _ENOUGH if config.retrain.again is None else config.retrain.again
 
 
 def _labels_alone(config: IgnetConfig) -> FinetuneConfig:
