@@ -210,6 +210,22 @@ def test_the_other_studies_do_their_cells(name, tmp_path, work, teacher):
         assert result.metrics["trusted"]["teacher"]["teacher"]["points"] < labelled["points"]
 
 
+def test_a_pilot_shares_what_is_there_and_stays_apart(tmp_path, work, teacher):
+    def pilot(steps):
+        common = {"work": work, "teachers": [str(teacher)], "out": tmp_path, "scale": TINY.model_copy(update={"seeds": 3})}
+        run_study("ignet", only="full-*", steps=steps, **common)
+
+    pilot(1)
+    made = set((work / "frames").iterdir())
+    pilot(2)
+    assert set((work / "frames").iterdir()) == made and not list(tmp_path.iterdir())
+    for steps in (1, 2):
+        (cell,) = (work / "pilots" / f"ignet-tiny{steps}").iterdir()
+        assert cell.name == "full-seed0.json"
+        page = (work / "pilots" / f"ignet-tiny{steps}.md").read_text()
+        assert f"Written by `xkd study ignet --tiny --steps {steps}` from the cells in `ignet-tiny{steps}/`: 1 of 7 are done" in page
+
+
 def test_temporal_fuses_the_scans_of_a_walk(tmp_path, tiny_model, monkeypatch):
     monkeypatch.setattr("xkd_ros.pipeline.studies.temporal.MODEL", str(tiny_model))
     scale = TINY.model_copy(update={"val_buildings": (60, 61)})

@@ -222,7 +222,7 @@ def test_temporal_pairs_what_was_labelled_alone_and_fused():
 
 @pytest.mark.parametrize("name", STUDIES)
 def test_every_page_can_be_written_before_the_first_cell_is_done(name):
-    page = write_page(STUDIES[name], cells(name), [], f"{name}-small")
+    page = write_page(STUDIES[name], cells(name), [], f"{name}-small", f"xkd study {name} --small")
     assert f"xkd study {name} --small" in page and f"0 of {len(cells(name))} are done" in page
     assert ("buildings 0-59 to learn from, 60-74 to evaluate on" in page) == (name != "temporal") and "60-74" in page
 

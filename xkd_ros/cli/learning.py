@@ -167,6 +167,9 @@ def study(
     small: Annotated[bool, typer.Option("--small", help="The size for 2 CPU cores instead of one GPU.")] = False,
     cells: Annotated[int | None, typer.Option(min=0, help="Do so many cells and stop; 0 only prints the tables.")] = None,
     only: Annotated[str, typer.Option(help="Names of the cells to do, as in a shell: 'ignet-seed[01]'.")] = "*",
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="A pilot: so many steps of fine-tuning, one seed; results go to WORK/pilots alone.")
+    ] = None,
     work: Annotated[Path, typer.Option(help="What cells share; costs only time to make again.")] = Path("runs/studies"),
     teacher: Annotated[list[str] | None, typer.Option(help="Image teacher; repeat it for the study `teachers`.")] = None,
     only_list: Annotated[bool, typer.Option("--list", help="Show which cells are done, and stop.")] = False,
@@ -175,7 +178,7 @@ def study(
     from xkd_ros.pipeline.learn_config import DEFAULT_TEACHER
     from xkd_ros.pipeline.studies.queue import run_study
 
-    run_study(name, small, cells, work, teacher or (DEFAULT_TEACHER,), only_list, only=only)
+    run_study(name, small, cells, work, teacher or (DEFAULT_TEACHER,), only_list, only=only, steps=steps)
 
 
 @app.command()

@@ -50,6 +50,7 @@ def run_study(
     out: Path = RESULTS,
     scale: Scale | None = None,
     only: str = "*",
+    steps: int | None = None,
 ) -> None:
     """Do cells of a study until all are done, or as many as are asked for.
 
@@ -63,6 +64,7 @@ def run_study(
         out: Results go to `<out>/<name>[-small]/`, the page beside it.
         scale: Sizes of one's own instead of `small`.
         only: Pattern of the names of cells to do, as in a shell.
+        steps: A pilot of so many steps of fine-tuning, with one seed; its results stay in `<work>/pilots`, apart from the others.
     Raises:
         ConfigError: unknown study or teacher, results of other definitions or class maps.
         XkdError: whatever a cell finds.
@@ -72,6 +74,9 @@ def run_study(
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigError("a study runs in one process: start it without torchrun")
     study, scale = STUDIES[name], scale or (SMALL if small else FULL)
+    command = f"xkd study {folder_of(name, scale.name).replace('-', ' --')}"
+    if steps is not None:
+        scale, out, command = scale.pilot(steps), work / "pilots", f"{command} --steps {steps}"
     queue = study.cells(scale, list(name_teachers(teachers)))
     folder = folder_of(name, scale.name)
     results, page = Results(out / folder), out / f"{folder}.md"
@@ -97,12 +102,13 @@ def run_study(
                 results.save(result)
                 progress.end(result.seconds)
                 progress.say(f"{cell.name}: done in {result.seconds:.0f} s, and {result.shared_seconds:.0f} s for what cells share")
-                write_atomic(page, write_page(study, queue, results.of(queue), folder))
+                write_atomic(page, write_page(study, queue, results.of(queue), folder, command))
     done = results.of(queue)
     for table in study.tables(done):
         console.print(table.rich())
-    write_atomic(page, write_page(study, queue, done, folder))
-    write_atomic(out / BARS_NAME, write_bars(STUDIES, list(name_teachers(teachers)), out))
+    write_atomic(page, write_page(study, queue, done, folder, command))
+    if steps is None:
+        write_atomic(out / BARS_NAME, write_bars(STUDIES, list(name_teachers(teachers)), out))
     console.print(f"{len(done)} of {len(queue)} cells are done; {page}", highlight=False, soft_wrap=True)
 
 
@@ -139,7 +145,7 @@ def list_cells(queue: Sequence[Cell], results: Results) -> Table:
     return table
 
 
-def write_page(study: Study, queue: Sequence[Cell], results: Sequence[CellResult], title: str) -> str:
+def write_page(study: Study, queue: Sequence[Cell], results: Sequence[CellResult], title: str, command: str) -> str:
     """Write a study's page from its results alone, so that no figure is typed by hand."""
     scale = queue[0].scale
     network = scale["network"]
@@ -152,7 +158,7 @@ def write_page(study: Study, queue: Sequence[Cell], results: Sequence[CellResult
     lines = [
         f"# Study {title}",
         "",
-        f"Written by `xkd study {title.replace('-', ' --')}` from the cells in `{title}/`: {len(results)} of {len(queue)} are done.",
+        f"Written by `{command}` from the cells in `{title}/`: {len(results)} of {len(queue)} are done.",
         "",
         f"The claim: {study.claim}",
         "",

@@ -66,6 +66,10 @@ class Scale(BaseModel):
         """Return what decides the result of a cell; how many cells there are does not."""
         return self.model_dump(mode="json", exclude={"name", "seeds", "depths", "depth_seeds"})
 
+    def pilot(self, steps: int) -> Scale:
+        """Return the scale of a trial of so many steps of fine-tuning with one seed; what cells share is that of this scale."""
+        return self.model_copy(update={"name": f"{self.name}{steps}", "finetune_steps": steps, "seeds": 1, "depth_seeds": 1})
+
     @property
     def geometry(self) -> GeometryConfig:
         """Voxels and cells of every student."""
