@@ -40,7 +40,7 @@ class IgnetConfig(WholeStudentConfig):
 
     method: Literal["ignet"]
     average_decay: float = Field(0.99, ge=0, lt=1, description="of the mean teacher, whose weights are the result")
-    consistency_weight: float = Field(1.0, ge=0, description="of agreeing with the mean teacher where there is no label")
+    consistency_weight: float = Field(0.2, ge=0, description="of agreeing with the mean teacher where there is no label")
     feature_weight: float = Field(1.0, ge=0, description="of saying what the image teacher says where a camera sees")
     contrast_weight: float = Field(0.1, ge=0, description="of resembling what images show of the same class")
     contrast_hidden: int = Field(256, ge=1, description="width between the layers of the head that speaks the image teacher's language")

@@ -19,7 +19,7 @@ class IgnetLoss:
     """L = L_labels + w_c L_consistency + w_f L_features + w_o L_one_way (METHODS 4.3, our weights and our reconstruction).
 
     Means over points, each over its own: what share of the points is labelled does not decide the weight of labels against agreement,
-    as it does in the sums of METHODS 4.2.
+    as it does in the sums of METHODS 4.2. A weight w_c of 1 lost 1.8 mIoU against 0.2 (docs/recipes.md): a young mean teacher is wrong.
     """
 
     def __init__(self, student: GuidedStudent, labels: ConfidentLoss, config: IgnetConfig) -> None:
