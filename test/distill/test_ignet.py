@@ -18,11 +18,12 @@ from xkd_ros.distill.backbone import Backbone
 from xkd_ros.distill.ignet.config import FovMixConfig, IgnetConfig, RetrainConfig
 from xkd_ros.distill.ignet.guided_scan import GuidedScan, camera_sector, floor_m, fov_mix
 from xkd_ros.distill.ignet.samples import IgnetSamples, collate_ignet
-from xkd_ros.distill.ignet.training import BALANCED_NAME, FIRST_NAME, read_first
+from xkd_ros.distill.ignet.training import BALANCED_NAME, FIRST_NAME
 from xkd_ros.distill.lesson import Lesson
 from xkd_ros.distill.methods import train_student
 from xkd_ros.distill.passes import share_of
 from xkd_ros.distill.prediction import Predictor
+from xkd_ros.nets.checkpoint import read_weights
 from xkd_ros.nets.student import Student
 from xkd_ros.train.engine import make_fabric
 
@@ -188,7 +189,7 @@ def test_it_learns_from_few_labels_goes_on_and_never_sees_hidden_ones(tmp_path: 
     fabric, seen = make_fabric("32-true"), []
     student = train_student(_lesson(), config, tmp_path / "a", fabric, lambda *facts: seen.append(facts[:2]))
     assert [done for done, _ in seen] == list(range(1, 81)) and {total for _, total in seen} == {80}
-    first = read_first(tmp_path / "a", student.network)
+    first = read_weights(tmp_path / "a" / FIRST_NAME, student.network)
     assert _accuracy(first) > 0.8 and _accuracy(student) > 0.8
     assert not any(torch.equal(value, first.state_dict()[name]) for name, value in student.state_dict().items() if value.dim() > 1)
     again = train_student(_lesson(), config, tmp_path / "a", fabric, lambda *facts: seen.append(facts[:2]))
@@ -207,11 +208,11 @@ def test_the_first_training_alone_is_what_the_second_starts_from(tmp_path: Path)
     alone = train_student(_lesson(), once, tmp_path / "once", fabric)
     assert not (tmp_path / "once" / BALANCED_NAME).exists()
     train_student(_lesson(), config, tmp_path / "twice", fabric)
-    first = read_first(tmp_path / "twice", alone.network).state_dict()
+    first = read_weights(tmp_path / "twice" / FIRST_NAME, alone.network).state_dict()
     assert all(torch.equal(value, first[name]) for name, value in alone.state_dict().items())
     (tmp_path / "twice" / FIRST_NAME).write_bytes(b"cut")
     with pytest.raises(ModelError, match=FIRST_NAME):
-        read_first(tmp_path / "twice", alone.network)
+        read_weights(tmp_path / "twice" / FIRST_NAME, alone.network)
 
 
 def test_a_run_killed_between_the_trainings_goes_on_to_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,8 +59,7 @@ def save_student(student: Student, card: ModelCard, folder: str | Path) -> Model
     if student.network != card.network:
         raise ModelError(f"card says {card.network}, the network is {student.network}")
     folder = Path(folder)
-    state = {key: value.detach().cpu().contiguous() for key, value in student.state_dict().items()}
-    write_atomic(folder / WEIGHTS_NAME, save(state))
+    write_weights(student, folder / WEIGHTS_NAME)
     card = card.model_copy(update={"files": {**card.files, WEIGHTS_NAME: sha256(folder / WEIGHTS_NAME)}})
     save_card(card, folder)
     return card
@@ -73,14 +72,31 @@ def load_student(folder: str | Path) -> tuple[Student, ModelCard]:
         ModelError: no card, no weights, damaged weights, or weights of another network than the card's.
     """
     card = load_card(folder)
-    path = model_file(folder, card, WEIGHTS_NAME)
+    return read_weights(model_file(folder, card, WEIGHTS_NAME), card.network), card
+
+
+def write_weights(student: Student, path: Path) -> None:
+    """Write the weights alone, atomically; what network they are of must be known elsewhere.
+
+    Raises:
+        XkdError: the folder cannot be written.
+    """
+    write_atomic(path, save({key: value.detach().cpu().contiguous() for key, value in student.state_dict().items()}))
+
+
+def read_weights(path: Path, network: NetworkConfig) -> Student:
+    """Read a student in evaluation mode on the CPU from its weights alone.
+
+    Raises:
+        ModelError: no file, a damaged one, or one of another network.
+    """
     try:
         state = load_file(path)
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{path} is not a readable safetensors file ({error}); copy or export the model again") from error
-    student = Student(card.network)
+    student = Student(network)
     load_state(student, state, str(path))
-    return student.eval(), card
+    return student.eval()
 
 
 def load_state(student: Student, state: dict[str, Tensor], where: str) -> None:

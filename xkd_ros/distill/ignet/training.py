@@ -12,13 +12,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
 from torch import nn
 
-from xkd_ros.core.card import NetworkConfig
-from xkd_ros.core.errors import ModelError
-from xkd_ros.core.files import write_atomic
 from xkd_ros.core.types import UNKNOWN
 from xkd_ros.distill.distillation import Progress, report_to
 from xkd_ros.distill.finetune import run_finetune
@@ -34,7 +29,7 @@ from xkd_ros.distill.lesson import Lesson
 from xkd_ros.distill.passes import share_of
 from xkd_ros.distill.prediction import Predictor
 from xkd_ros.distill.recipe import FinetuneConfig
-from xkd_ros.nets.checkpoint import load_state
+from xkd_ros.nets.checkpoint import write_weights
 from xkd_ros.nets.heads import fold_head
 from xkd_ros.nets.student import Student
 from xkd_ros.train.engine import fit
@@ -62,7 +57,7 @@ def run_ignet(
 ) -> Student:
     """Train with few labels, choose labels of the mean teacher, train again with both; see `methods.train_student`.
 
-    `folder` also gets what the first training gave (`read_first`), and the labels that were chosen.
+    `folder` also gets what the first training gave, and the labels that were chosen.
     """
     every = lesson.frames.numbers("train")
     labelled = share_of(lesson.labelled_numbers(), config.label_share, config.seed)
@@ -73,28 +68,12 @@ def run_ignet(
     first = train(folder / "first", fabric, _half(progress, 0), evaluate)
     path = folder / BALANCED_NAME
     if fabric.is_global_zero and not path.is_file():
-        write_atomic(folder / FIRST_NAME, save({name: value.contiguous() for name, value in first.state_dict().items()}))
+        write_weights(first, folder / FIRST_NAME)
         predict = Predictor(first, lesson.backbone.card.student, lesson.frames.manifest.intensity)
         write_balanced_labels(lesson.frames, every, lesson.classes, predict, config.retrain, path)
     fabric.barrier()
     again = replace(lesson, labels=BalancedLabels(given, path), labelled=None)
     return run_finetune(again, _labels_alone(config), folder, fabric, _half(progress, 1), evaluate)
-
-
-def read_first(folder: Path, network: NetworkConfig) -> Student:
-    """Read what the first training gave from the folder of a run that trained twice.
-
-    Raises:
-        ModelError: there is none, or it is damaged.
-    """
-    path = folder / FIRST_NAME
-    try:
-        state = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise ModelError(f"{path} cannot be read: {error}") from error
-    student = Student(network)
-    load_state(student, state, str(path))
-    return student.eval()
 
 
 def _train_first(

@@ -8,9 +8,10 @@ from typing import Any
 from xkd_ros.distill.backbone import Backbone
 from xkd_ros.distill.given_labels import GivenLabels
 from xkd_ros.distill.ignet.config import IgnetConfig
-from xkd_ros.distill.ignet.training import read_first
+from xkd_ros.distill.ignet.training import FIRST_NAME
 from xkd_ros.distill.labelled_frames import Labels
 from xkd_ros.distill.methods import MethodConfig
+from xkd_ros.nets.checkpoint import read_weights
 from xkd_ros.pipeline.studies.cell import Cell, CellResult
 from xkd_ros.pipeline.studies.given_labels import ScribbleLabels
 from xkd_ros.pipeline.studies.paired import paired_difference, spread
@@ -83,7 +84,7 @@ class IgnetStudy:
         evaluation = trial.evaluate(trial.segmenter(student), RIG)
         metrics = reduced(evaluation)
         if variant == "ignet":
-            first = read_first(trial.latest, student.network)
+            first = read_weights(trial.latest / FIRST_NAME, student.network)
             metrics["once"] = reduced(trial.evaluate(trial.segmenter(first), RIG))
         return trial.outcome(evaluation, teacher, metrics)
 
