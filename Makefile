@@ -40,8 +40,9 @@ soak: $(STAMP)  ## an hour of clouds through the segmenter: memory, files, threa
 licences: $(STAMP)  ## licence of every installed package, as a Markdown table
 	$(BIN)/python docs/licences.py
 
-check: $(STAMP)  ## ruff, mypy and the import contracts
+check: $(STAMP)  ## ruff (rules and format), mypy and the import contracts
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check --quiet .
 	$(BIN)/mypy
 	PYTHONPATH=. $(BIN)/lint-imports
 

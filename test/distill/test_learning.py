@@ -111,17 +111,10 @@ def test_the_published_recipes_run(recipe: str, tmp_path: Path) -> None:
 
 
 def test_a_probe_learns_and_leaves_the_backbone_alone(distilled: tuple[Path, list[float]], tmp_path: Path) -> None:
-    backbone, seen = load_backbone(distilled[0]), []
-
-    def evaluate(student: Student, step: int) -> dict[str, float]:
-        seen.append(step)
-        return {"accuracy": _accuracy(student)}
-
-    config = ProbeConfig(**COMMON, steps=40, lr=3e-2, input=STILL, evaluate_every=40)
-    student = run_probe(_lesson(backbone), config, tmp_path, make_fabric("32-true"), evaluate=evaluate)
-    assert seen == [40] and _accuracy(student) > 0.8
+    backbone = load_backbone(distilled[0])
+    student = run_probe(_lesson(backbone), ProbeConfig(**COMMON, steps=40, lr=3e-2, input=STILL), tmp_path, make_fabric("32-true"))
+    assert _accuracy(student) > 0.8
     assert all(torch.equal(value, backbone.weights[name]) for name, value in student.backbone.state_dict().items())
-    assert '"accuracy"' in (tmp_path / "log.jsonl").read_text()
 
 
 def test_fine_tuning_learns_and_ends_as_a_model_folder(distilled: tuple[Path, list[float]], tmp_path: Path) -> None:

@@ -46,9 +46,7 @@ def labelled(path: Path) -> list[tuple[Scan, np.ndarray]]:
     with Bag(path) as bag:
         clouds = [message for _, _, message in bag.messages([OUTPUT_TOPIC])]
         layouts = [CloudLayout.read(cloud) for cloud in clouds]
-        return [
-            (decode_cloud(cloud), np.asarray(layout.values(layout.find("label"))).ravel()) for cloud, layout in zip(clouds, layouts)
-        ]
+        return [(decode_cloud(cloud), np.asarray(layout.values(layout.find("label"))).ravel()) for cloud, layout in zip(clouds, layouts)]
 
 
 def test_labels_are_fused_while_there_are_pictures(halved, fused_model, tiny_teacher, tmp_path, capsys):

@@ -177,6 +177,8 @@ def test_a_method_is_chosen_by_name_on_what_earlier_stages_left(learnt, walk, se
     card = load_card(tmp_path / "site")
     assert card.recipe["finetune"]["method"] == "ignet" and card.recipe["method"] == "given labels and label-free distillation"
     assert (work / "distill" / "backbone.json").stat().st_mtime_ns == before
+
+
 def test_the_recipe_partdistill_learns_from_units_and_reports_on_them(learnt, walk, settings, tmp_path, capsys):
     import shutil
 

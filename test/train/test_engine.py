@@ -66,8 +66,8 @@ class _Interrupted(Exception):
 def test_resumes_to_the_same_weights(tmp_path: Path) -> None:
     whole, whole_average = _train(tmp_path / "whole")
 
-    def stop(facts: dict[str, float]) -> None:
-        if facts["step"] == 6:
+    def stop(done: int, total: int, facts: dict[str, float]) -> None:
+        if done == 6:
             raise _Interrupted
 
     with pytest.raises(_Interrupted):
@@ -75,6 +75,19 @@ def test_resumes_to_the_same_weights(tmp_path: Path) -> None:
     resumed, resumed_average = _train(tmp_path / "cut")
     assert torch.equal(whole.weight, resumed.weight)
     assert torch.equal(whole_average.weight, resumed_average.weight)
+
+
+def test_the_average_is_evaluated_now_and_then_and_at_the_end(tmp_path: Path) -> None:
+    seen: dict[int, torch.Tensor] = {}
+
+    def evaluate(average: nn.Linear, step: int) -> dict[str, float]:
+        seen[step] = average.weight.clone()
+        return {"accuracy": 0.5}
+
+    _, average = _train(tmp_path, CONFIG.model_copy(update={"evaluate_every": 5}), evaluate=evaluate)
+    assert list(seen) == [5, 10, 12] and torch.equal(seen[12], average.weight) and not torch.equal(seen[5], average.weight)
+    rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if "accuracy" in row] == [5, 10, 12]
 
 
 def test_the_average_is_shown_before_each_step(tmp_path: Path) -> None:
@@ -207,7 +220,7 @@ def test_killed_at_any_moment_it_ends_as_if_nothing_had_happened(tmp_path: Path)
     folder, rng, context = tmp_path / "killed", random.Random(0), multiprocessing.get_context("fork")
     steps = context.Value("i", 0)
 
-    def count(facts: dict[str, float]) -> None:
+    def count(*facts: object) -> None:
         steps.value += 1
 
     for _ in range(20):

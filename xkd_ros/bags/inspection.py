@@ -61,9 +61,7 @@ def inspect(
             max_dt_ms=max_dt_ms,
             topics=[_topic_row(info.name, info.type, info.count, recording.duration_s) for info in recording.topics.values()],
         )
-        report.lidars = [
-            _inspect_lidar(recording, info.name) for info in recording.topics.values() if info.type in SCANS and info.count
-        ]
+        report.lidars = [_inspect_lidar(recording, info.name) for info in recording.topics.values() if info.type in SCANS and info.count]
         try:
             topic = find_points(recording, points, override)
             choice = ""

@@ -5,7 +5,6 @@ In: frames, targets with features. Out: a folder with the distilled backbone. Ne
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -15,14 +14,12 @@ from torch import Tensor, nn
 from xkd_ros.core.card import NetworkConfig
 from xkd_ros.core.errors import ConfigError
 from xkd_ros.distill.backbone import Backbone
-from xkd_ros.distill.frame_samples import DistilBatch, DistilItem, DistilSamples, Frames, Targets, collate_distil
+from xkd_ros.distill.frame_samples import DistilBatch, DistilSamples, Frames, Targets, collate_distil
 from xkd_ros.distill.losses import distillation_loss
 from xkd_ros.distill.recipe import DistilConfig
-from xkd_ros.distill.student_input import StudentConfig, StudentInput
+from xkd_ros.distill.student_input import StudentConfig, StudentInput, points_of
 from xkd_ros.nets.heads import DistillationHead, DistillingStudent, make_backbone
-from xkd_ros.train.engine import fit
-
-Progress = Callable[[int, int, dict[str, float]], None]
+from xkd_ros.train.engine import Progress, fit
 
 
 class DistillationLoss:
@@ -83,24 +80,14 @@ def run_distil(
         config.engine(len(numbers), fabric.world_size),
         folder,
         fabric,
-        progress=None if progress is None else report_to(progress),
-        size=_points,
+        progress=progress,
+        size=points_of,
     )
-    assert isinstance(average, DistillingStudent)
     backbone = Backbone.of(average.backbone, network, student, {"method": "distillation", **config.model_dump(mode="json")})
     if fabric.is_global_zero:
         backbone = backbone.save(folder)
     fabric.barrier()
     return backbone
-
-
-def report_to(progress: Progress) -> Callable[[dict[str, float]], None]:
-    """Turn the engine's figures into (done, total, facts)."""
-
-    def report(facts: dict[str, float]) -> None:
-        progress(int(facts["step"]), int(facts["steps"]), {name: facts[name] for name in ("loss", "lr", "samples_per_s")})
-
-    return report
 
 
 def _make_student(network: NetworkConfig, config: DistilConfig, features: int, start: Backbone | None) -> DistillingStudent:
@@ -111,7 +98,3 @@ def _make_student(network: NetworkConfig, config: DistilConfig, features: int, s
     if start is not None:
         backbone.load_state_dict(start.weights)
     return DistillingStudent(backbone, head)
-
-
-def _points(item: DistilItem) -> int:
-    return len(item.scan)

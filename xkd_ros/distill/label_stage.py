@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from torch import nn
 
-from xkd_ros.distill.distillation import Progress, report_to
-from xkd_ros.distill.labelled_frames import ConfidentLoss, LabelledFrames, LabelledItem, collate_labelled_frames, count_frame_labels
+from xkd_ros.distill.labelled_frames import ConfidentLoss, LabelledFrames, collate_labelled_frames, count_frame_labels
 from xkd_ros.distill.layer_decay import layer_groups
 from xkd_ros.distill.lesson import Lesson
 from xkd_ros.distill.passes import share_of
 from xkd_ros.distill.recipe import LabelStageConfig
-from xkd_ros.distill.student_input import StudentInput
+from xkd_ros.distill.student_input import StudentInput, points_of
 from xkd_ros.distill.supervised import class_weights
 from xkd_ros.nets.heads import ClassifyingStudent, fold_head
 from xkd_ros.nets.student import Student
-from xkd_ros.train.engine import fit
-
-Evaluate = Callable[[Student, int], dict[str, Any]]
+from xkd_ros.train.engine import Progress, fit
 
 
 def learn_labels(
@@ -34,18 +28,12 @@ def learn_labels(
     folder: Path,
     fabric: Fabric,
     progress: Progress | None,
-    evaluate: Evaluate | None,
 ) -> Student:
     """Put a zero-initialised class head on the backbone, train, and fold the head; see `run_probe` and `run_finetune`."""
     numbers = share_of(lesson.labelled_numbers(), config.label_share, config.seed)
     student_input = StudentInput(config.input, lesson.backbone.card.student, lesson.frames.manifest.intensity, seek=True)
     samples = LabelledFrames(lesson.frames, lesson.labels, numbers, student_input, config.seed)
     model = classifier(lesson, config, frozen)
-
-    def folded(average: nn.Module) -> Student:
-        assert isinstance(average, ClassifyingStudent)
-        return fold_head(average)
-
     average = fit(
         model,
         label_loss(lesson, config, numbers),
@@ -54,12 +42,11 @@ def learn_labels(
         config.engine(len(numbers), fabric.world_size),
         folder,
         fabric,
-        evaluate=None if evaluate is None else lambda average, step: evaluate(folded(average), step),
-        progress=None if progress is None else report_to(progress),
+        progress=progress,
         groups=layer_groups(model, layer_decay, config.decay_vectors),
-        size=_points,
+        size=points_of,
     )
-    return folded(average)
+    return fold_head(average)
 
 
 def classifier(lesson: Lesson, config: LabelStageConfig, frozen: bool = False) -> ClassifyingStudent:
@@ -79,7 +66,3 @@ def label_loss(lesson: Lesson, config: LabelStageConfig, numbers: np.ndarray) ->
     counts = count_frame_labels(lesson.labels, numbers, lesson.classes)
     weight = class_weights(counts, config.class_weight_power) if config.class_weight_power else None
     return ConfidentLoss(weight, config.label_smoothing, lesson.groups, config.group_weight)
-
-
-def _points(item: LabelledItem) -> int:
-    return len(item.scan)

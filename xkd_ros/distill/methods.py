@@ -6,11 +6,9 @@ from pathlib import Path
 
 from lightning_fabric import Fabric
 
-from xkd_ros.distill.distillation import Progress
 from xkd_ros.distill.finetune import run_finetune
 from xkd_ros.distill.ignet.config import IgnetConfig
 from xkd_ros.distill.ignet.training import run_ignet
-from xkd_ros.distill.label_stage import Evaluate
 from xkd_ros.distill.lesson import Lesson
 from xkd_ros.distill.partdistill.config import PartDistillConfig
 from xkd_ros.distill.partdistill.training import run_partdistill
@@ -18,15 +16,14 @@ from xkd_ros.distill.recipe import FinetuneConfig
 from xkd_ros.distill.xmodel.config import XModelConfig
 from xkd_ros.distill.xmodel.training import run_xmodel
 from xkd_ros.nets.student import Student
+from xkd_ros.train.engine import Progress
 
 MethodConfig = FinetuneConfig | IgnetConfig | PartDistillConfig | XModelConfig
 FINETUNE, METHODS = "labels", ("ignet", "partdistill", "xmodel")
 """The method that learns from labels alone, and those that have a name of their own."""
 
 
-def train_student(
-    lesson: Lesson, config: MethodConfig, folder: Path, fabric: Fabric, progress: Progress | None = None, evaluate: Evaluate | None = None
-) -> Student:
+def train_student(lesson: Lesson, config: MethodConfig, folder: Path, fabric: Fabric, progress: Progress | None = None) -> Student:
     """Train the whole student; goes on where a killed run was.
 
     Args:
@@ -35,7 +32,6 @@ def train_student(
         folder: Checkpoints and log. It must belong to these inputs: the caller sees to that.
         fabric: Launched.
         progress: (done, total, {"loss", "lr", "samples_per_s"}), on rank 0.
-        evaluate: (student, step) → figures for the log, on rank 0.
     Returns:
         A plain student in evaluation mode on the CPU.
     Raises:
@@ -43,9 +39,9 @@ def train_student(
         ModelError: `folder` holds a checkpoint of another network.
     """
     if isinstance(config, IgnetConfig):
-        return run_ignet(lesson, config, folder, fabric, progress, evaluate)
+        return run_ignet(lesson, config, folder, fabric, progress)
     if isinstance(config, PartDistillConfig):
-        return run_partdistill(lesson, config, folder, fabric, progress, evaluate)
+        return run_partdistill(lesson, config, folder, fabric, progress)
     if isinstance(config, XModelConfig):
-        return run_xmodel(lesson, config, folder, fabric, progress, evaluate)
-    return run_finetune(lesson, config, folder, fabric, progress, evaluate)
+        return run_xmodel(lesson, config, folder, fabric, progress)
+    return run_finetune(lesson, config, folder, fabric, progress)

@@ -6,18 +6,16 @@ from pathlib import Path
 
 from lightning_fabric import Fabric
 
-from xkd_ros.distill.distillation import Progress
-from xkd_ros.distill.label_stage import Evaluate, learn_labels
+from xkd_ros.distill.label_stage import learn_labels
 from xkd_ros.distill.lesson import Lesson
 from xkd_ros.distill.recipe import ProbeConfig
 from xkd_ros.nets.student import Student
+from xkd_ros.train.engine import Progress
 
 
-def run_probe(
-    lesson: Lesson, config: ProbeConfig, folder: Path, fabric: Fabric, progress: Progress | None = None, evaluate: Evaluate | None = None
-) -> Student:
+def run_probe(lesson: Lesson, config: ProbeConfig, folder: Path, fabric: Fabric, progress: Progress | None = None) -> Student:
     """Train batch norm and a linear layer on the backbone, which stays as it is, the batch norms of its embedding included.
 
     Goes on where a killed run was; arguments, result and errors as for `methods.train_student`.
     """
-    return learn_labels(lesson, config, True, 1.0, folder, fabric, progress, evaluate)
+    return learn_labels(lesson, config, True, 1.0, folder, fabric, progress)

@@ -56,7 +56,6 @@ class StageConfig(BaseModel):
     precision: Precision = Field("auto", description="auto: bf16-mixed on GPUs that have it, else 32-true")
     balance_steps: int = Field(1, ge=1, description="steps whose scans are dealt out evenly by points; 8 keeps processes from waiting")
     save_every: int = Field(100, ge=1)
-    evaluate_every: int = Field(1000, ge=1)
     workers: int = Field(0, ge=0)
     tensorboard: bool = True
     seed: int = 0
@@ -77,7 +76,7 @@ class StageConfig(BaseModel):
 
     def deciding(self) -> dict[str, Any]:
         """Return what decides the result; how fast it is computed and how often it is saved does not."""
-        return self.model_dump(mode="json", exclude={"workers", "save_every", "tensorboard", "evaluate_every"})
+        return self.model_dump(mode="json", exclude={"workers", "save_every", "tensorboard"})
 
     def engine(self, frames: int, world: int) -> EngineConfig:
         """Turn epochs over `frames` frames into steps of the engine on `world` processes.
@@ -96,7 +95,7 @@ class StageConfig(BaseModel):
         epoch = steps / self.epochs
         warmup = self.warmup_epochs * epoch if self.warmup_steps is None else self.warmup_steps
         same = ("lr", "min_lr", "weight_decay", "schedule", "beta2", "decay_vectors", "clip_norm", "average_decay", "precision")
-        same += ("accumulate", "balance_steps", "save_every", "evaluate_every", "workers", "tensorboard", "seed")  # type: ignore[assignment]
+        same += ("accumulate", "balance_steps", "save_every", "workers", "tensorboard", "seed")  # type: ignore[assignment]
         return EngineConfig(
             steps=steps,
             batch=self.batch // (world * self.accumulate),

@@ -164,6 +164,19 @@ class StudentInput:
         return self._preprocessors[rig]
 
 
+class HasScan(Protocol):
+    """A training item."""
+
+    @property
+    def scan(self) -> NetInput:
+        """What the student sees."""
+
+
+def points_of(item: HasScan) -> int:
+    """Count the points of a training item: what it costs."""
+    return len(item.scan)
+
+
 def _own_pose(item: NetInput, points: np.ndarray, rng: np.random.Generator) -> NetInput:
     """Give the x, y, z and range features of (n, 3) points a yaw and a scale independent of the coordinates."""
     size = np.float32(1 + rng.uniform(-_PAPER_SCALE, _PAPER_SCALE))

@@ -73,9 +73,7 @@ class LabelledSamples:
         rng = np.random.default_rng((self._seed, number))
         points, intensity, labels = self._store[self.order(number)]
         points, kept_intensity, labels = augment(points, intensity, labels, self._augmentation, rng)
-        item = self._preprocess(
-            points, kept_intensity, undo=False, limit=lambda sampled, raw: limit_points(sampled, self._max_points, rng)
-        )
+        item = self._preprocess(points, kept_intensity, undo=False, limit=lambda sampled, raw: limit_points(sampled, self._max_points, rng))
         return item, labels[item.kept]
 
 

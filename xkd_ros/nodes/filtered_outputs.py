@@ -71,9 +71,7 @@ class FilteredOutputs:
 
     def __init__(self, node: LifecycleNode, qos: QoSProfile) -> None:
         self._node = node
-        self._publishers = {
-            topic: node.create_lifecycle_publisher(PointCloud2, topic, qos) for topic in ("~/static_points", "~/ground")
-        }
+        self._publishers = {topic: node.create_lifecycle_publisher(PointCloud2, topic, qos) for topic in ("~/static_points", "~/ground")}
 
     @property
     def subscribers(self) -> int:

@@ -67,8 +67,7 @@ class SynchronizerNode(Node):
             round(values.deadline_s * _NS),
         )
         self._cameras = [
-            CameraStream(self, source, self._qos_in, qos_out, self._image_callback(number))
-            for number, source in enumerate(sources)
+            CameraStream(self, source, self._qos_in, qos_out, self._image_callback(number)) for number, source in enumerate(sources)
         ]
         self._extrinsics = Extrinsics(self) if rig is None else None
         self._recorder = PairRecorder(values.record) if values.record else None

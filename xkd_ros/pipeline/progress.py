@@ -4,9 +4,19 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 _FILE_WIDTH = 160
 # Tables of twelve classes do not fit the 80 columns that are assumed of a file or a pipe.
@@ -26,3 +36,13 @@ def make_progress() -> Progress:
         TextColumn("{task.fields[note]}"),
         console=console,
     )
+
+
+def show_training(display: Progress, task: TaskID, samples: str) -> Callable[[int, int, dict[str, float]], None]:
+    """Return what shows the progress of a training, whose samples are of this kind."""
+
+    def show(done: int, total: int, facts: dict[str, float]) -> None:
+        note = f"loss {facts['loss']:.3f} lr {facts['lr']:.1e} {facts['samples_per_s']:.1f} {samples}/s"
+        display.update(task, completed=done, total=total, note=note)
+
+    return show

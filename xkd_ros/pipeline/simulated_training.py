@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from rich.progress import Progress, TaskID
-from torch import nn
 
 from xkd_ros.core.card import GeometryConfig, IntensityConfig, ModelCard, NetworkConfig, load_card
 from xkd_ros.core.errors import ConfigError
@@ -26,7 +25,7 @@ from xkd_ros.export.onnx_export import export_onnx
 from xkd_ros.nets.checkpoint import load_student, save_student
 from xkd_ros.nets.student import Student, count_parameters, seeded_student
 from xkd_ros.pipeline.model_page import write_model_page
-from xkd_ros.pipeline.progress import console, make_progress
+from xkd_ros.pipeline.progress import console, make_progress, show_training
 from xkd_ros.pipeline.run_folder import claim_folder
 from xkd_ros.pipeline.student_validation import Validation
 from xkd_ros.train.engine import EngineConfig, fit, make_fabric
@@ -123,8 +122,8 @@ def train_simulated(
         validation = Validation(card, ShardStore(work / "shifted", config.data.shifted_scans), scans, threads)
         console.print(f"training {count_parameters(student):,} weights on {len(store)} scans, {fabric.world_size} process(es)")
 
-    def evaluate(model: nn.Module, step: int) -> dict[str, Any]:
-        assert validation is not None and isinstance(model, Student)
+    def evaluate(model: Student, step: int) -> dict[str, Any]:
+        assert validation is not None
         facts = validation.quick(model)
         save_student(model, card.model_copy(update={"metrics": {"step": step, **facts}}), work / "candidate")
         console.print(f"step {step}: " + ", ".join(f"{name} {value}" for name, value in facts.items()))
@@ -132,14 +131,9 @@ def train_simulated(
 
     with make_progress() as display:
         task = display.add_task("training", total=config.engine.steps, note="", visible=fabric.is_global_zero)
-
-        def progress(facts: dict[str, float]) -> None:
-            note = f"loss {facts['loss']:.3f} lr {facts['lr']:.1e} {facts['samples_per_s']:.1f} scans/s"
-            display.update(task, completed=facts["step"], note=note)
-
+        progress = show_training(display, task, "scans")
         averaged = fit(student, loss, samples, collate_labelled, config.engine, work, fabric, evaluate, progress)
     if validation is not None:
-        assert isinstance(averaged, Student)
         save_student(averaged, validation.complete(averaged, card), out)
         console.print(str(export_onnx(out)))
         card = load_card(out)

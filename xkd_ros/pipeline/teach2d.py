@@ -21,7 +21,7 @@ from xkd_ros.nets.image_checkpoint import ImageTeacherCard, save_image_teacher
 from xkd_ros.nets.image_input import ImageInputConfig
 from xkd_ros.nets.image_student import ImageNetworkConfig, ImageStudent, seeded_image_student
 from xkd_ros.nets.student import count_parameters
-from xkd_ros.pipeline.progress import console, make_progress
+from xkd_ros.pipeline.progress import console, make_progress, show_training
 from xkd_ros.pipeline.run_folder import claim_folder
 from xkd_ros.train.config import EngineConfig
 from xkd_ros.train.engine import fit, make_fabric
@@ -98,7 +98,7 @@ def teach2d(config: Teach2dConfig, work: Path, out: Path, processes: int | None 
     if fabric.is_global_zero:
         console.print(f"training {count_parameters(network):,} weights on {len(train)} pictures, {fabric.world_size} process(es)")
 
-    def evaluate(model: Any, step: int) -> dict[str, float]:
+    def evaluate(model: ImageStudent, step: int) -> dict[str, float]:
         figures = {name: score_pictures(model, store, config.input, classes) for name, store in pictures.items()}
         facts = {f"{name}_miou": round(100 * score.confusion.miou, 1) for name, score in figures.items()}
         save_image_teacher(model, card.model_copy(update={"metrics": {"step": step, **facts}}), work / "candidate")
@@ -107,15 +107,10 @@ def teach2d(config: Teach2dConfig, work: Path, out: Path, processes: int | None 
 
     with make_progress() as display:
         task = display.add_task("teaching", total=config.engine.steps, note="", visible=fabric.is_global_zero)
-
-        def progress(facts: dict[str, float]) -> None:
-            note = f"loss {facts['loss']:.3f} lr {facts['lr']:.1e} {facts['samples_per_s']:.1f} pictures/s"
-            display.update(task, completed=facts["step"], note=note)
-
+        progress = show_training(display, task, "pictures")
         collate = PictureCollate(config.input)
         averaged = fit(network, loss, samples, collate, config.engine, work, fabric, evaluate, progress, _groups(network, config))
     if fabric.is_global_zero:
-        assert isinstance(averaged, ImageStudent)
         card = _score(averaged, card, pictures)
         card = save_image_teacher(averaged, card, out)
         page = _page(card, fabric.world_size)

@@ -76,9 +76,7 @@ class WordBoxTeacher:
         scores, corners = scores.float().cpu(), corners.float().cpu()
         if not bool(torch.isfinite(scores).all() and torch.isfinite(corners).all()):
             raise ModelError(f"{self.name} gives boxes that are not finite in {self._precision}: set precision to float32")
-        of_class = scores.new_zeros(len(scores), len(self.label_set)).scatter_reduce(
-            1, self._class_of.expand_as(scores), scores, "amax"
-        )
+        of_class = scores.new_zeros(len(scores), len(self.label_set)).scatter_reduce(1, self._class_of.expand_as(scores), scores, "amax")
         score, label = of_class.max(1)
         limit = torch.tensor([rgb.shape[1], rgb.shape[0]] * 2, dtype=torch.float32) - 0.5
         corners = corners.clamp(min=-0.5).minimum(limit)

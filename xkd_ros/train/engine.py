@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from lightning_fabric import Fabric
@@ -26,6 +26,10 @@ from xkd_ros.train.log import RunLog
 from xkd_ros.train.optimizer import ParameterGroup, make_optimizer, set_rates, split_by_shape
 from xkd_ros.train.schedule import learning_rate
 from xkd_ros.train.stream import batches
+
+ModelT = TypeVar("ModelT", bound=nn.Module)
+Progress = Callable[[int, int, dict[str, float]], None]
+"""(done, total, {"loss", "lr", "samples_per_s"})"""
 
 logger = logging.getLogger(__name__)
 _LOG_EVERY = 50
@@ -45,19 +49,19 @@ def make_fabric(precision: Precision = "auto") -> Fabric:
 
 
 def fit(
-    model: nn.Module,
+    model: ModelT,
     loss: Callable[[nn.Module, Any], Tensor],
     sample: Callable[[int], Any],
     collate: Callable[[list[Any]], Any],
     config: EngineConfig,
     folder: Path,
     fabric: Fabric,
-    evaluate: Callable[[nn.Module, int], dict[str, Any]] | None = None,
-    progress: Callable[[dict[str, float]], None] | None = None,
+    evaluate: Callable[[ModelT, int], dict[str, Any]] | None = None,
+    progress: Progress | None = None,
     groups: Sequence[ParameterGroup] | None = None,
     size: Callable[[Any], int] | None = None,
-    watch: Callable[[nn.Module, int], None] | None = None,
-) -> nn.Module:
+    watch: Callable[[ModelT, int], None] | None = None,
+) -> ModelT:
     """Train until `config.steps`, continuing from `folder` when it holds a checkpoint.
 
     Args:
@@ -69,7 +73,7 @@ def fit(
         folder: `last.pt`, `log.jsonl` and `tensorboard/` go here; shared by all processes.
         fabric: Launched; decides device, precision and number of processes.
         evaluate: (averaged model on the CPU, step) → figures for the log; called on rank 0 only.
-        progress: Gets step, steps, loss, lr and samples_per_s after each step, on rank 0.
+        progress: Called after each step, on rank 0.
         groups: Weights with their share of the learning rate; None: all that learn, alike.
         size: Item → its cost, such as points, for `balance_steps` and accumulation; None deals items in their order.
         watch: (averaged model on this process's device, number of the step) before each step, on every process. What it changes must
@@ -119,11 +123,11 @@ def fit(
         if log:
             samples = (done - first) * config.batch * config.accumulate * fabric.world_size
             speed = samples / (time.monotonic() - started)
-            facts = {"step": done, "steps": config.steps, "loss": value, "lr": rate, "samples_per_s": speed}
+            facts = {"loss": value, "lr": rate, "samples_per_s": speed}
             if progress:
-                progress(facts)
+                progress(done, config.steps, facts)
             if done % _LOG_EVERY == 0 or done == config.steps:
-                log.write(facts)
+                log.write({"step": done, "steps": config.steps, **facts})
             if done % config.save_every == 0 or done == config.steps:
                 save_checkpoint(folder, model, optimizer, average, done)
             if evaluate and (done % config.evaluate_every == 0 or done == config.steps):

@@ -110,9 +110,7 @@ def fov_mix(outside: GuidedScan, inside: GuidedScan, config: FovMixConfig, rng: 
     return GuidedScan(
         rig=outside.rig,
         points_m=np.concatenate([kept.points_m, pasted.points_m]),
-        intensity=None
-        if kept.intensity is None or pasted.intensity is None
-        else np.concatenate([kept.intensity, pasted.intensity]),
+        intensity=None if kept.intensity is None or pasted.intensity is None else np.concatenate([kept.intensity, pasted.intensity]),
         labels=np.concatenate([kept.labels, pasted.labels]),
         confidence=np.concatenate([kept.confidence, pasted.confidence]),
         seen=pasted.seen + len(kept),

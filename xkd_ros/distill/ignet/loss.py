@@ -33,9 +33,8 @@ class IgnetLoss:
         self._student, self._labels, self._config = student, labels, config
         self._teacher: GuidedStudent | None = None
 
-    def watch(self, average: nn.Module, step: int) -> None:
+    def watch(self, average: GuidedStudent, step: int) -> None:
         """Take the mean teacher; the engine's hook."""
-        assert isinstance(average, GuidedStudent)
         self._teacher = average
 
     def __call__(self, model: nn.Module, item: IgnetBatch) -> Tensor:

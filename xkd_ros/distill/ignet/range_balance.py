@@ -85,9 +85,7 @@ class BalancedLabels:
         return np.where(new, added, labels), np.where(new, np.float32(1), confidence)
 
 
-def write_balanced_labels(
-    frames: Frames, numbers: np.ndarray, classes: int, predict: Predict, config: RetrainConfig, path: Path
-) -> None:
+def write_balanced_labels(frames: Frames, numbers: np.ndarray, classes: int, predict: Predict, config: RetrainConfig, path: Path) -> None:
     """Choose the mean teacher's labels of some frames and write them, whole or not at all.
 
     Args:

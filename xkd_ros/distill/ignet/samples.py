@@ -117,9 +117,7 @@ class IgnetSamples:
         place_in_twin = np.full(len(scan), -1, np.int64)
         place_in_twin[kept_too] = np.arange(len(kept_too))
         shown = scan.take(kept)
-        return IgnetItem(
-            seen_by_student, seen_by_teacher, place_in_twin[kept], shown.labels, shown.confidence, shown.seen, shown.features
-        )
+        return IgnetItem(seen_by_student, seen_by_teacher, place_in_twin[kept], shown.labels, shown.confidence, shown.seen, shown.features)
 
     def _read(self, number: int) -> GuidedScan:
         frame, (labels, confidence) = self._frames.scan(number), self._labels[number]

@@ -12,27 +12,26 @@ from pathlib import Path
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from torch import nn
 
 from xkd_ros.core.types import UNKNOWN
-from xkd_ros.distill.distillation import Progress, report_to
 from xkd_ros.distill.finetune import run_finetune
 from xkd_ros.distill.ignet.config import IgnetConfig
 from xkd_ros.distill.ignet.loss import IgnetLoss
 from xkd_ros.distill.ignet.network import GuidedStudent
 from xkd_ros.distill.ignet.range_balance import BalancedLabels, write_balanced_labels
-from xkd_ros.distill.ignet.samples import IgnetItem, IgnetSamples, collate_ignet
-from xkd_ros.distill.label_stage import Evaluate, classifier, label_loss
+from xkd_ros.distill.ignet.samples import IgnetSamples, collate_ignet
+from xkd_ros.distill.label_stage import classifier, label_loss
 from xkd_ros.distill.labelled_frames import Labels
 from xkd_ros.distill.layer_decay import layer_groups
 from xkd_ros.distill.lesson import Lesson
 from xkd_ros.distill.passes import share_of
 from xkd_ros.distill.prediction import Predictor
 from xkd_ros.distill.recipe import FinetuneConfig
+from xkd_ros.distill.student_input import points_of
 from xkd_ros.nets.checkpoint import write_weights
 from xkd_ros.nets.heads import fold_head
 from xkd_ros.nets.student import Student
-from xkd_ros.train.engine import fit
+from xkd_ros.train.engine import Progress, fit
 
 BALANCED_NAME, FIRST_NAME = "balanced.npz", "first.safetensors"
 _ENOUGH = 0.2
@@ -52,9 +51,7 @@ class _LabelledOnly:
         return np.full(len(labels), UNKNOWN, np.uint8), np.zeros(len(labels), np.float32)
 
 
-def run_ignet(
-    lesson: Lesson, config: IgnetConfig, folder: Path, fabric: Fabric, progress: Progress | None = None, evaluate: Evaluate | None = None
-) -> Student:
+def run_ignet(lesson: Lesson, config: IgnetConfig, folder: Path, fabric: Fabric, progress: Progress | None = None) -> Student:
     """Train with few labels, choose labels of the mean teacher, train again with both; see `methods.train_student`.
 
     `folder` also gets what the first training gave, and the labels that were chosen.
@@ -64,8 +61,8 @@ def run_ignet(
     given = _LabelledOnly(lesson.labels, frozenset(labelled.tolist()))
     train = partial(_train_first, replace(lesson, labels=given), config, labelled, every)
     if not _twice(config, len(labelled) / len(every)):
-        return train(folder, fabric, progress, evaluate)
-    first = train(folder / "first", fabric, _half(progress, 0), evaluate)
+        return train(folder, fabric, progress)
+    first = train(folder / "first", fabric, _half(progress, 0))
     path = folder / BALANCED_NAME
     if fabric.is_global_zero and not path.is_file():
         write_weights(first, folder / FIRST_NAME)
@@ -73,7 +70,7 @@ def run_ignet(
         write_balanced_labels(lesson.frames, every, lesson.classes, predict, config.retrain, path)
     fabric.barrier()
     again = replace(lesson, labels=BalancedLabels(given, path), labelled=None)
-    return run_finetune(again, _labels_alone(config), folder, fabric, _half(progress, 1), evaluate)
+    return run_finetune(again, _labels_alone(config), folder, fabric, _half(progress, 1))
 
 
 def _train_first(
@@ -84,7 +81,6 @@ def _train_first(
     folder: Path,
     fabric: Fabric,
     progress: Progress | None,
-    evaluate: Evaluate | None,
 ) -> Student:
     samples = IgnetSamples(lesson, labelled, np.setdiff1d(every, labelled), config)
     student = _begin(lesson, config, samples.width)
@@ -97,13 +93,12 @@ def _train_first(
         config.engine(len(every), fabric.world_size),
         folder,
         fabric,
-        evaluate=None if evaluate is None else lambda average, step: evaluate(_folded(average), step),
-        progress=None if progress is None else report_to(progress),
+        progress=progress,
         groups=layer_groups(student, config.layer_decay, config.decay_vectors),
-        size=_points,
+        size=points_of,
         watch=loss.watch,
     )
-    return _folded(average)
+    return fold_head(average.classifier)
 
 
 def _twice(config: IgnetConfig, labelled: float) -> bool:
@@ -129,12 +124,3 @@ def _begin(lesson: Lesson, config: IgnetConfig, features: int) -> GuidedStudent:
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
         return GuidedStudent(classifying, features, config.contrast_hidden, config.bank)
-
-
-def _folded(average: nn.Module) -> Student:
-    assert isinstance(average, GuidedStudent)
-    return fold_head(average.classifier)
-
-
-def _points(item: IgnetItem) -> int:
-    return len(item.scan)

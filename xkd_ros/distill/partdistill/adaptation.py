@@ -17,7 +17,6 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from xkd_ros.core.errors import ConfigError
-from xkd_ros.distill.distillation import Progress, report_to
 from xkd_ros.distill.frame_samples import Frames
 from xkd_ros.distill.partdistill.backward import Backward
 from xkd_ros.distill.partdistill.config import PartDistillConfig
@@ -29,7 +28,7 @@ from xkd_ros.distill.partdistill.units import Units
 from xkd_ros.distill.student_input import StudentConfig, StudentInput
 from xkd_ros.nets.planes import make_planes
 from xkd_ros.nets.student import Student
-from xkd_ros.train.engine import fit
+from xkd_ros.train.engine import Progress, fit
 
 _LEAST_FRAMES = 4
 
@@ -151,10 +150,9 @@ def adapt_student(
         engine,
         folder,
         fabric,
-        progress=None if progress is None else report_to(progress),
+        progress=progress,
         watch=backward,
     )
-    assert isinstance(average, AdaptingStudent)
     adapted = average.student.eval()
     judge = UnitJudge(frames, units, held, reads, fabric)
     before, after = (mean_agreement(judge(one.to(fabric.device).eval()).cpu().numpy(), units, held) for one in (student, adapted))

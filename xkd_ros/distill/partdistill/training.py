@@ -9,8 +9,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from xkd_ros.distill.distillation import Progress, report_to
-from xkd_ros.distill.label_stage import Evaluate, classifier
+from xkd_ros.distill.label_stage import classifier
 from xkd_ros.distill.labelled_frames import LabelledFrames, count_frame_labels
 from xkd_ros.distill.layer_decay import layer_groups
 from xkd_ros.distill.lesson import Lesson
@@ -21,13 +20,13 @@ from xkd_ros.distill.partdistill.judge import UnitJudge, weigh
 from xkd_ros.distill.partdistill.ledger import UnitLedger
 from xkd_ros.distill.partdistill.losses import effective_weights, log_weights, partdistill_loss
 from xkd_ros.distill.partdistill.unit_report import write_unit_report
-from xkd_ros.distill.partdistill.unit_samples import UnitBatch, UnitItem, UnitSamples, collate_units, count_units
+from xkd_ros.distill.partdistill.unit_samples import UnitBatch, UnitSamples, collate_units, count_units
 from xkd_ros.distill.passes import share_of
-from xkd_ros.distill.student_input import StudentInput
+from xkd_ros.distill.student_input import StudentInput, points_of
 from xkd_ros.distill.supervised import class_weights
-from xkd_ros.nets.heads import ClassifyingStudent, fold_head
+from xkd_ros.nets.heads import fold_head
 from xkd_ros.nets.student import Student
-from xkd_ros.train.engine import fit
+from xkd_ros.train.engine import Progress, fit
 
 
 def run_partdistill(
@@ -36,7 +35,6 @@ def run_partdistill(
     folder: Path,
     fabric: Fabric,
     progress: Progress | None = None,
-    evaluate: Evaluate | None = None,
 ) -> Student:
     """Train on units; leaves their scores and a report on them in `folder`, with backward scoring. See `methods.train_student`."""
     frames, units = lesson.frames, lesson.needed_units(config.method)
@@ -65,11 +63,6 @@ def run_partdistill(
         judge = UnitJudge(frames, units, count, lesson.backbone.card.student, fabric, config.backward.agreement)
         epoch_steps = len(numbers) / (config.batch * samples.ordinary_share)
         backward = Backward(ledger, judge, count.label, config.backward, epoch_steps, engine.steps, fabric)
-
-    def folded(average: nn.Module) -> Student:
-        assert isinstance(average, ClassifyingStudent)
-        return fold_head(average)
-
     average = fit(
         model,
         PartDistillLoss(config, ledger, members),
@@ -78,10 +71,9 @@ def run_partdistill(
         engine,
         folder,
         fabric,
-        evaluate=None if evaluate is None else lambda average, step: evaluate(folded(average), step),
-        progress=None if progress is None else report_to(progress),
+        progress=progress,
         groups=layer_groups(model, config.layer_decay, config.decay_vectors),
-        size=_points,
+        size=points_of,
         watch=backward,
     )
     if config.backward and judge:
@@ -89,7 +81,7 @@ def run_partdistill(
         if fabric.is_global_zero:
             write_unit_report(folder, units, count, scores, weigh(scores, count.label, config.backward))
         fabric.barrier()
-    return folded(average.cpu())
+    return fold_head(average.cpu())
 
 
 class PartDistillLoss:
@@ -132,7 +124,3 @@ class PartDistillLoss:
             loss = loss + config.label_weight * labelled
         self._ledger.note(loss)
         return loss
-
-
-def _points(item: UnitItem) -> int:
-    return len(item.scan)

@@ -6,33 +6,25 @@ from pathlib import Path
 
 import torch
 from lightning_fabric import Fabric
-from torch import nn
 
-from xkd_ros.distill.distillation import Progress, report_to
-from xkd_ros.distill.label_stage import Evaluate, classifier, label_loss
+from xkd_ros.distill.label_stage import classifier, label_loss
 from xkd_ros.distill.layer_decay import layer_groups
 from xkd_ros.distill.lesson import Lesson
+from xkd_ros.distill.student_input import points_of
 from xkd_ros.distill.xmodel.config import XModelConfig
-from xkd_ros.distill.xmodel.fused_frames import FusedFrames, FusedItem, collate_fused
+from xkd_ros.distill.xmodel.fused_frames import FusedFrames, collate_fused
 from xkd_ros.distill.xmodel.loss import FusedLoss
 from xkd_ros.nets.fused_checkpoint import save_fused
 from xkd_ros.nets.fusion import FusedStudent, FusionSizes
 from xkd_ros.nets.heads import fold_head
 from xkd_ros.nets.student import Student
-from xkd_ros.train.engine import fit
+from xkd_ros.train.engine import Progress, fit
 
 
-def run_xmodel(
-    lesson: Lesson, config: XModelConfig, folder: Path, fabric: Fabric, progress: Progress | None = None, evaluate: Evaluate | None = None
-) -> Student:
+def run_xmodel(lesson: Lesson, config: XModelConfig, folder: Path, fabric: Fabric, progress: Progress | None = None) -> Student:
     """Train the student and a fused head together; see `methods.train_student`. `folder` also gets the fused head, on rank 0."""
     samples = FusedFrames(lesson, config)
     model = _make_student(lesson, config, samples.width)
-
-    def folded(average: nn.Module) -> Student:
-        assert isinstance(average, FusedStudent)
-        return fold_head(average.lidar)
-
     average = fit(
         model,
         FusedLoss(label_loss(lesson, config, samples.numbers), config),
@@ -41,13 +33,11 @@ def run_xmodel(
         config.engine(samples.length, fabric.world_size),
         folder,
         fabric,
-        evaluate=None if evaluate is None else lambda average, step: evaluate(folded(average), step),
-        progress=None if progress is None else report_to(progress),
+        progress=progress,
         groups=layer_groups(model, config.layer_decay, config.decay_vectors),
-        size=_points,
+        size=points_of,
     )
-    student = folded(average)
-    assert isinstance(average, FusedStudent)
+    student = fold_head(average.lidar)
     if fabric.is_global_zero:
         save_fused(average.fused, student, lesson.looks, folder)
     fabric.barrier()
@@ -60,7 +50,3 @@ def _make_student(lesson: Lesson, config: XModelConfig, features: int) -> FusedS
         torch.manual_seed(config.seed)
         sizes = FusionSizes(lidar.network.width, features, lesson.classes, config.attention)
         return FusedStudent(lidar, sizes, config.code, config.head_hidden, config.drop_pictures)
-
-
-def _points(item: FusedItem) -> int:
-    return len(item.scan)

@@ -148,13 +148,12 @@ class Scale(BaseModel):
             "batch": self.batch,
             "seed": seed,
             "tensorboard": False,
-            "evaluate_every": steps + 1,
             "input": {"max_points": self.max_points},
         }
 
 
 _LABELS = {"class_weight_power": 0.25, "label_smoothing": 0.02}
-_COMMON = {"recipe", "steps", "batch", "seed", "tensorboard", "evaluate_every", "input", "drop_path", "lr", *_LABELS}
+_COMMON = {"recipe", "steps", "batch", "seed", "tensorboard", "input", "drop_path", "lr", *_LABELS}
 
 SMALL = Scale(
     name="small",
