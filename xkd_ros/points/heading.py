@@ -14,7 +14,7 @@ from xkd_ros.points.voxels import voxel_sample
 
 VOXEL_M = 0.2  # one vote per voxel, so that near points do not outvote far walls
 BIN_M = 0.1
-LARGEST_VOTES = 4000
+LEAST_POINTS, LARGEST_VOTES = 50, 4000
 COARSE_DEG, FINE_DEG = 2.0, 0.5
 REACH_M = 25.0
 
@@ -29,7 +29,7 @@ def estimate_heading(points_m: np.ndarray) -> float:
         directions is x stays open); 0 when there is nothing to go by.
     """
     near = points_m[(np.abs(points_m[:, 0]) < REACH_M) & (np.abs(points_m[:, 1]) < REACH_M)]
-    if len(near) < 50:
+    if len(near) < LEAST_POINTS:
         return 0.0
     xy = near[voxel_sample(near, VOXEL_M), :2].astype(np.float64)
     if len(xy) > LARGEST_VOTES:

@@ -1,0 +1,130 @@
+"""The whole way of a scan on one device: raw points in, label, probability and entropy of each of them out, nothing asked in between.
+
+In: one buffer with everything that a scan brings. Out: one buffer with everything that is answered. All shapes follow from the number of
+raw points that there is room for and the number of voxel points that there is room for, so the whole can be recorded as a CUDA graph.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from xkd_ros.core.card import IntensityConfig, ModelCard
+from xkd_ros.core.types import UNKNOWN, Segmentation
+from xkd_ros.device.intensity import statistics_row
+from xkd_ros.device.preprocessor import DeviceInput, DevicePreprocessor
+from xkd_ros.device.student import DeviceStudent
+
+_HEADER = 16
+"""Doubles before the points: rotation (9), statistics of the intensity (6), and 1 where points outside the view stay unknown."""
+_COLUMNS = 4
+_STATE = 2
+"""Whole numbers before the answers: voxel points, and 1 where there was room for them and their cells."""
+
+
+class ScanPath:
+    """A student with its preprocessing and its answer."""
+
+    def __init__(self, card: ModelCard, student: DeviceStudent, kernels: bool) -> None:
+        """Join.
+
+        Args:
+            card: Geometry and temperature.
+            student: On the device.
+            kernels: Search neighbours by a Triton kernel.
+        """
+        self._student, self._temperature = student, card.temperature
+        self._preprocess = DevicePreprocessor(card.geometry, kernels)
+
+    def __call__(self, packed: Tensor, room: int) -> Tensor:
+        """Label a scan.
+
+        Args:
+            packed: uint8 buffer from `pack_scan`, on the device.
+            room: N, most voxel points.
+        Returns:
+            uint8 buffer for `unpack_answer`, on the device.
+        """
+        header = packed[: 8 * _HEADER].view(torch.float64)
+        rows = packed[8 * _HEADER :].view(torch.float32).view(-1, _COLUMNS)
+        scan = self._preprocess(rows[:, :3], rows[:, 3], header[:9].view(3, 3), header[9:15], room)
+        logits = self._student(scan.features, scan.neighbours, scan.tables)
+        return self._answer(scan, logits / self._temperature, header[15] > 0)
+
+    def _answer(self, scan: DeviceInput, logits: Tensor, inside_only: Tensor) -> Tensor:
+        label, probability, entropy = describe_logits(logits)
+        known = (scan.undo >= 0) & (scan.inside | ~inside_only)
+        place = scan.undo.clamp(min=0)
+        state = torch.stack([scan.count, scan.fits.to(torch.int64)])
+        answers = (
+            torch.where(known, probability[place], 0.0),
+            torch.where(known, entropy[place], 1.0),
+            torch.where(known, label[place], UNKNOWN),
+        )
+        return torch.cat([part.view(torch.uint8) for part in (state, *answers)])
+
+
+def describe_logits(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Name the likeliest class and say how sure that is; the twin of `runtime.segmenter.describe_logits`.
+
+    Args:
+        logits: (N, C) float32; rows that are not finite become unknown.
+    Returns:
+        labels (N,) uint8, probability (N,) float32 of that label, entropy (N,) float32 divided by log(C).
+    """
+    scaled = logits - logits.amax(1, keepdim=True)
+    share = scaled.exp()
+    total = share.sum(1)
+    entropy = (total.log() - (share * scaled).sum(1) / total) / max(float(np.log(logits.shape[1])), 1e-9)
+    sound = (total + entropy).isfinite()
+    label = torch.where(sound, logits.argmax(1), UNKNOWN).to(torch.uint8)
+    return label, torch.where(sound, 1 / total, 0.0), torch.where(sound, entropy, 1.0)
+
+
+def packed_bytes(points: int) -> int:
+    """Size of the buffer of a scan with room for so many raw points."""
+    return 8 * _HEADER + 4 * _COLUMNS * points
+
+
+def pack_scan(
+    out: np.ndarray,
+    points_m: np.ndarray,
+    intensity: np.ndarray | None,
+    rotation: np.ndarray,
+    statistics: IntensityConfig,
+    inside_only: bool,
+) -> None:
+    """Write a scan into a buffer.
+
+    Args:
+        out: uint8 of `packed_bytes`; what the scan does not fill becomes NaN, which is no measurement.
+        points_m: (M, 3) metres, lidar frame.
+        intensity: (M,) in the sensor's unit, or None.
+        rotation: (3, 3) levelled_from_lidar.
+        statistics: Of the sensor.
+        inside_only: Points outside the field of view stay unknown.
+    """
+    header = out[: 8 * _HEADER].view(np.float64)
+    header[:9], header[9:15], header[15] = np.asarray(rotation, np.float64).ravel(), statistics_row(statistics), inside_only
+    rows, count = out[8 * _HEADER :].view(np.float32).reshape(-1, _COLUMNS), len(points_m)
+    # Numbers that float32 does not hold become infinite, which is no measurement either.
+    with np.errstate(over="ignore"):
+        rows[:count, :3] = points_m
+        rows[:count, 3] = np.nan if intensity is None else intensity
+    rows[count:] = np.nan
+
+
+def unpack_answer(buffer: np.ndarray, count: int) -> tuple[Segmentation, int, bool]:
+    """Read an answer.
+
+    Args:
+        buffer: uint8 from `ScanPath`.
+        count: Raw points that were in the scan.
+    Returns:
+        What is said about them, copied; the number of voxel points; and whether there was room for them: else the rest means nothing.
+    """
+    points = (len(buffer) - 8 * _STATE) // 9
+    voxels, fits = buffer[: 8 * _STATE].view(np.int64)
+    probability, entropy = buffer[8 * _STATE : 8 * (_STATE + points)].view(np.float32).reshape(2, points)[:, :count].copy()
+    return Segmentation(buffer[8 * (_STATE + points) :][:count].copy(), probability, entropy), int(voxels), bool(fits)
