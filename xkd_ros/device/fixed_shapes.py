@@ -49,7 +49,9 @@ def begin_of(counts: Tensor) -> Tensor:
     return torch.nn.functional.pad(counts.cumsum(0), (1, 0)).to(torch.int32)
 
 
-def first_largest(scores: Tensor) -> Tensor:
-    """Find () int64, the first of the largest of (A,) scores; `argmax` may return any of them."""
+def of_largest(values: Tensor, scores: Tensor) -> Tensor:
+    """Return () the first of (A,) values whose score is the largest; `argmax` may return any of them."""
     place = torch.arange(len(scores), device=scores.device)
-    return torch.where(scores == scores.max(), place, len(scores)).min()
+    first = torch.where(scores == scores.max(), place, len(scores)).amin(0, keepdim=True)
+    # A number as index would be fetched from the device.
+    return values.index_select(0, first).squeeze(0)

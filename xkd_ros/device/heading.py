@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from xkd_ros.device.fixed_shapes import first_largest
+from xkd_ros.device.fixed_shapes import of_largest
 from xkd_ros.device.voxels import voxel_sample
 from xkd_ros.points.heading import BIN_M, COARSE_DEG, FINE_DEG, LARGEST_VOTES, LEAST_POINTS, REACH_M, VOXEL_M
 
@@ -27,10 +27,10 @@ def estimate_heading(points: Tensor, usable: Tensor) -> Tensor:
     votes = vote < count
     xy = points[chosen[vote.clamp(max=len(points) - 1)], :2].double()
     coarse = torch.arange(-45.0, 45.0, COARSE_DEG, dtype=torch.float64, device=points.device) * (np.pi / 180)
-    best = coarse[first_largest(_peakedness(xy, votes, coarse))]
+    best = of_largest(coarse, _peakedness(xy, votes, coarse))
     offsets = torch.arange(-COARSE_DEG, COARSE_DEG + FINE_DEG / 2, FINE_DEG, dtype=torch.float64, device=points.device)
     fine = best + offsets * (np.pi / 180)
-    angle = fine[first_largest(_peakedness(xy, votes, fine))]
+    angle = of_largest(fine, _peakedness(xy, votes, fine))
     turned = (angle + np.pi / 4) % (np.pi / 2) - np.pi / 4
     return torch.where(close.sum() < LEAST_POINTS, 0.0, turned)
 

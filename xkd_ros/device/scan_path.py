@@ -49,7 +49,7 @@ class ScanPath:
         header = packed[: 8 * _HEADER].view(torch.float64)
         rows = packed[8 * _HEADER :].view(torch.float32).view(-1, _COLUMNS)
         scan = self._preprocess(rows[:, :3], rows[:, 3], header[:9].view(3, 3), header[9:15], room)
-        logits = self._student(scan.features, scan.neighbours, scan.tables)
+        logits = self._student.forward(scan.features, scan.neighbours, scan.tables)
         return self._answer(scan, logits / self._temperature, header[15] > 0)
 
     def _answer(self, scan: DeviceInput, logits: Tensor, inside_only: Tensor) -> Tensor:

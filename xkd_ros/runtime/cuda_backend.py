@@ -1,0 +1,95 @@
+"""The student on CUDA with all that comes before and after it: one copy to the device for each scan, one back, nothing in between.
+
+Where a scan has to stop on the way, as for temporal fusion, `infer` gives the logits of what the CPU has prepared.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xkd_ros.core.card import IntensityConfig, ModelCard
+from xkd_ros.core.errors import ModelError, require
+from xkd_ros.core.types import NetInput, Segmentation
+from xkd_ros.points.cell_table import make_cell_tables
+from xkd_ros.runtime.backend import MIN_AGREEMENT
+from xkd_ros.runtime.probe import make_room_scan
+
+_PROBE = (32, 900, 16.0)
+
+
+class CudaBackend:
+    """Runs a student in bfloat16, and whole scans as CUDA graphs of Triton kernels."""
+
+    name = "cuda"
+
+    def __init__(self, student: Any, card: ModelCard, device: str = "cuda", precision: str = "bfloat16", kernels: bool = True) -> None:
+        """Copy the weights.
+
+        Args:
+            student: `nets.student.Student` of any sizes.
+            card: Its card.
+            device: "cuda"; "cpu" runs the same steps one by one, for comparison.
+            precision: Of the matrix products: bfloat16, float16 or float32.
+            kernels: False runs plain torch.
+        Raises:
+            MissingPackageError: kernels are wanted and Triton is not installed.
+        """
+        import torch
+
+        from xkd_ros.device.recorded_path import RecordedPath
+        from xkd_ros.device.scan_path import ScanPath
+        from xkd_ros.device.student import DeviceStudent
+
+        self._card, self._device = card, device
+        self._student = DeviceStudent(student, getattr(torch, precision), device, kernels)
+        self._path = RecordedPath(ScanPath(card, self._student, kernels), device)
+
+    @classmethod
+    def load(cls, folder: str | Path, card: ModelCard) -> CudaBackend:
+        """Load a model folder, and see a scan labelled as by torch in float32.
+
+        Raises:
+            MissingPackageError: torch or Triton is not installed.
+            ModelError: no GPU, or the labels are others.
+        """
+        torch = require("torch", "the cuda backend", "pip install torch safetensors")
+        if not torch.cuda.is_available():
+            raise ModelError("torch finds no CUDA device; take backend: auto")
+        from xkd_ros.nets.checkpoint import load_student
+        from xkd_ros.runtime.torch_backend import TorchBackend
+
+        student, _ = load_student(folder)
+        backend = cls(student, card)
+        share = backend.agreement_with(TorchBackend(student, card))
+        if share < MIN_AGREEMENT:
+            raise ModelError(f"whole scans are labelled as by torch at {100 * share:.2f} % of the points, {100 * MIN_AGREEMENT} % needed")
+        return backend
+
+    def infer(self, net_input: NetInput) -> np.ndarray:
+        """Return (N, C) float32 logits."""
+        import torch
+
+        from xkd_ros.device.plane_table import pad_table
+
+        count = len(net_input)
+        tables = [pad_table(table, count, table.occupied, table.halo, self._device) for table in make_cell_tables(net_input)]
+        features, neighbours = (torch.from_numpy(array).to(self._device) for array in (net_input.features, net_input.neighbours))
+        return self._student.forward(features, neighbours.to(torch.int32), tuple(tables)).cpu().numpy()
+
+    def label_scan(
+        self, points_m: np.ndarray, intensity: np.ndarray | None, rotation: np.ndarray, statistics: IntensityConfig, inside_only: bool
+    ) -> Segmentation:
+        """Label every point of a raw scan; see `backend.ScanBackend`."""
+        return self._path(points_m, intensity, rotation, statistics, inside_only)
+
+    def agreement_with(self, reference: Any) -> float:
+        """Share of the points of an invented scan that get the label which a plain backend gives on the ordinary way."""
+        from xkd_ros.runtime.segmenter import Segmenter
+
+        points, intensity = make_room_scan(0, *_PROBE)
+        ours = self.label_scan(points, intensity, np.eye(3), self._card.intensity, False)
+        theirs = Segmenter(self._card, reference).segment(points, intensity, np.eye(3))
+        return float((ours.labels == theirs.labels).mean())
