@@ -16,6 +16,7 @@ TESTS = ROOT / "test"
 NEEDS = {
     "bags": ("rosbags", "cv2"),
     "nets": ("torch",),
+    "device": ("torch",),
     "train": ("torch", "lightning_fabric"),
     "teacher": ("torch",),
     "worlds": ("embreex", "cv2", "rosbags"),

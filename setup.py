@@ -40,11 +40,13 @@ EXTRAS = {
     ],
     # colcon looks for the name "test" (newer setuptools ignore tests_require; colcon test would then run nothing).
     # kiss-icp: what examples/static_odometry.py feeds; its test is skipped without it.
+    # triton: the kernels of the room `device` in its interpreter; beside a GPU the CUDA build of torch brings it.
     "test": [
         "pytest>=7.4",
         "pytest-timeout>=2.2",
         "hypothesis>=6.98",
         'kiss-icp>=1.2.3; sys_platform == "linux" and platform_machine == "x86_64"',
+        'triton>=3.3; sys_platform == "linux" and platform_machine == "x86_64"',
     ],
 }
 EXTRAS["dev"] = [*EXTRAS["test"], "ruff>=0.6", "mypy>=1.11", "import-linter>=2.1", "types-PyYAML"]

@@ -28,15 +28,17 @@ def student() -> Student:
     return seeded_student(CARD.network, 5).eval()
 
 
-def _packed(points: np.ndarray, raw: np.ndarray | None, room: int, statistics: IntensityConfig = CARD.intensity, inside_only: bool = False) -> torch.Tensor:
+def _packed(
+    points: np.ndarray, raw: np.ndarray | None, room: int, statistics: IntensityConfig = CARD.intensity, inside_only: bool = False
+) -> torch.Tensor:
     buffer = np.empty(packed_bytes(room), np.uint8)
     pack_scan(buffer, points, raw, ROTATION, statistics, inside_only)
     return torch.from_numpy(buffer)
 
 
 def _label(path: ScanPath, *args: object, voxels: int = 3200, **kwargs: object) -> Segmentation:
-    answer, _, fits = unpack_answer(path(_packed(*args, **kwargs), voxels).numpy(), len(args[0]))
-    assert fits
+    answer, state = unpack_answer(path(_packed(*args, **kwargs), voxels).numpy(), len(args[0]))
+    assert state.fits and not state.broken
     return answer
 
 
@@ -68,8 +70,8 @@ def test_an_answer_depends_on_no_padding_and_on_no_scan_before(student: Student)
 
 def test_too_little_room_is_said(student: Student) -> None:
     path = ScanPath(CARD, DeviceStudent(student, torch.float32, "cpu", kernels=False), kernels=False)
-    _, voxels, fits = unpack_answer(path(_packed(POINTS, RAW, 4000), 256).numpy(), len(POINTS))
-    assert not fits and voxels > 256
+    _, state = unpack_answer(path(_packed(POINTS, RAW, 4000), 256).numpy(), len(POINTS))
+    assert not state.fits and state.voxels > 256
 
 
 def test_nothing_is_asked_of_the_device_on_the_way(student: Student) -> None:
@@ -79,4 +81,4 @@ def test_nothing_is_asked_of_the_device_on_the_way(student: Student) -> None:
     path(packed, 3200)  # constants are copied to the device once
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:
         answer = path(mode.from_tensor(packed), 3200)
-        assert answer.dtype == torch.uint8 and answer.shape == (16 + 9 * 4000,)
+        assert answer.dtype == torch.uint8 and answer.shape == (24 + 9 * 4000,)

@@ -63,7 +63,7 @@ def test_the_fastest_wins_and_every_other_has_a_reason(exported: Path, contestan
     assert re.match(r"slower: [\d.]+ ms per scan, onnxruntime takes", segmenter.why["torch"])
     assert "refused: labels agree on 98.0" in segmenter.why["torch-bf16"] and "99.5 % needed" in segmenter.why["torch-bf16"]
     assert segmenter.why["tensorrt"] == "tensorrt is broken here"
-    assert set(segmenter.why) == {"torch", "torch-bf16", "tensorrt", "numba"}
+    assert set(segmenter.why) == {"torch", "torch-bf16", "tensorrt", "numba", "cuda"}
 
 
 def test_a_backend_that_fails_while_running_does_not_stop_the_others(exported: Path, contestants) -> None:
@@ -120,6 +120,19 @@ def test_without_a_place_to_remember_it_still_works(exported: Path, tmp_path: Pa
     assert Segmenter.load(exported).backend_name == "torch"
 
 
+def test_one_that_goes_the_whole_way_is_timed_so(exported: Path, contestants) -> None:
+    class Whole(Timed):
+        scans = 0
+
+        def label_scan(self, points_m, intensity, rotation, statistics, inside_only):
+            self.scans += 1
+            assert rotation.shape == (3, 3) and not inside_only and len(points_m) == len(intensity)
+
+    contestants |= {"torch": Timed("torch", 300), "cuda": Whole("cuda", 600)}
+    assert Segmenter.load(exported).backend_name == "cuda"
+    assert contestants["cuda"].scans >= 3
+
+
 def test_real_backends(exported: Path) -> None:
     segmenter = Segmenter.load(exported, threads=1)
     assert segmenter.backend_name in ("torch", "onnxruntime", "numba", "torch-bf16")
@@ -131,11 +144,12 @@ def test_real_backends(exported: Path) -> None:
 def test_impossible_backends_are_not_tried(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     card = load_card(exported)
     monkeypatch.setattr(selection, "has_nvidia_gpu", lambda: False)
-    assert selection.impossible("tensorrt", card) == "no NVIDIA GPU"
+    assert selection.impossible("tensorrt", card) == selection.impossible("cuda", card) == "no NVIDIA GPU"
     monkeypatch.setattr(selection, "has_bf16", lambda: False)
     assert "bfloat16" in selection.impossible("torch-bf16", card)
     monkeypatch.setattr(selection, "has_nvidia_gpu", lambda: True)
     assert selection.impossible("tensorrt", card) in ("", "tensorrt is not installed")
+    assert selection.impossible("cuda", card) in ("", "triton is not installed")
     bare = card.model_copy(update={"files": {}})
     assert "xkd export" in selection.impossible("onnxruntime", bare)
     assert selection.impossible("torch", bare) == ""

@@ -17,8 +17,6 @@ from xkd_ros.device.plane_table import PlaneTable
 _ELEMENTS_PER_WARP = 512
 """16 values per thread: two to four loads of 16 bytes each are on their way before the first is used."""
 _MOST_WARPS = 8
-_PRODUCT_ROWS = 128
-"""Pairs of point and neighbour per program of the embedding."""
 _LEAST_SIDE = 16
 """Of a matrix that the tensor cores take."""
 
@@ -143,10 +141,12 @@ def neighbour_max(features: Tensor, neighbours: Tensor, weight1: Tensor, bias1: 
     """See `network_plain.neighbour_max`."""
     (points, near), channels = neighbours.shape, len(weight2)
     best = weight2.new_empty(points, channels)
+    # Products of float32 run outside the tensor cores and hold their operands in registers, which larger tiles overflow.
+    most_pairs, most_inner, most_outer = (64, 16, 64) if weight2.dtype == torch.float32 else (128, 64, 128)
     group = triton.next_power_of_2(near)
-    together = max(1, _PRODUCT_ROWS // group)
+    together = max(1, most_pairs // group)
     side = max(_LEAST_SIDE, triton.next_power_of_2(channels))
-    inner, outer = min(64, side), min(128, side)
+    inner, outer = min(most_inner, side), min(most_outer, side)
     _neighbour_max[(triton.cdiv(points, together), triton.cdiv(channels, outer))](
         features, neighbours, weight1, bias1, weight2, best, points,
         FEATURES=features.shape[1], CHANNELS=channels, NEAR=near, POINTS=together, GROUP=group, INNER=inner, OUTER=outer,
@@ -176,10 +176,10 @@ def convolve(source: Tensor, table: Tensor, kernel: Tensor, bias: Tensor, activa
     rows, (sources, channels) = len(table), source.shape
     out = source.new_empty(rows, channels)
     columns = min(128, triton.next_power_of_2(channels))
-    together = 2048 // columns
+    together = 1024 // columns
     _convolve[(triton.cdiv(rows, together), triton.cdiv(channels, columns))](
         source, table, kernel, bias, out, sources, rows,
-        ACTIVATION=activation, CHANNELS=channels, ROWS=together, COLUMNS=columns, num_warps=_warps(2048),
+        ACTIVATION=activation, CHANNELS=channels, ROWS=together, COLUMNS=columns, num_warps=4,
     )  # fmt: skip
     return out
 

@@ -50,9 +50,11 @@ class RecordedPath:
         rotation: np.ndarray,
         statistics: IntensityConfig,
         inside_only: bool = False,
-    ) -> Segmentation:
+    ) -> tuple[Segmentation, int]:
         """Label a scan; arguments as for `scan_path.pack_scan`.
 
+        Returns:
+            What is said about each point, and how many points got no finite answer.
         Raises:
             ModelError: the cells of the scan need more room than a path ever gives.
         """
@@ -62,14 +64,16 @@ class RecordedPath:
         while True:
             run = self._run(raw, room)
             pack_scan(run.sent.numpy(), points_m, intensity, rotation, statistics, inside_only)
-            answer, voxels, fits = unpack_answer(run().numpy(), len(points_m))
-            if fits:
-                self._voxels = max(voxels, _FORGET * self._voxels)
-                return answer
+            answer, state = unpack_answer(run().numpy(), len(points_m))
+            if state.fits:
+                self._voxels = max(state.voxels, _FORGET * self._voxels)
+                return answer, state.broken
             if room >= 4 * most:
-                raise ModelError(f"a scan of {voxels} voxels spreads over more cells than there is room for; use larger cells or voxels")
-            self._voxels = max(voxels, self._voxels)
-            room = max(bucket(voxels), bucket(room + 1))
+                raise ModelError(
+                    f"a scan of {state.voxels} voxels spreads over more cells than there is room for; use larger cells or voxels"
+                )
+            self._voxels = max(state.voxels, self._voxels)
+            room = max(bucket(state.voxels), bucket(room + 1))
 
     def _run(self, raw: int, room: int) -> _Run:
         """Find the recording for these sizes, or make it."""

@@ -6,6 +6,8 @@ raw points that there is room for and the number of voxel points that there is r
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -19,8 +21,8 @@ from xkd_ros.device.student import DeviceStudent
 _HEADER = 16
 """Doubles before the points: rotation (9), statistics of the intensity (6), and 1 where points outside the view stay unknown."""
 _COLUMNS = 4
-_STATE = 2
-"""Whole numbers before the answers: voxel points, and 1 where there was room for them and their cells."""
+_STATE = 3
+"""Whole numbers before the answers: voxel points, 1 where there was room for them and their cells, raw points with broken logits."""
 
 
 class ScanPath:
@@ -53,10 +55,10 @@ class ScanPath:
         return self._answer(scan, logits / self._temperature, header[15] > 0)
 
     def _answer(self, scan: DeviceInput, logits: Tensor, inside_only: Tensor) -> Tensor:
-        label, probability, entropy = describe_logits(logits)
+        label, probability, entropy, sound = describe_logits(logits)
         known = (scan.undo >= 0) & (scan.inside | ~inside_only)
         place = scan.undo.clamp(min=0)
-        state = torch.stack([scan.count, scan.fits.to(torch.int64)])
+        state = torch.stack([scan.count, scan.fits.to(torch.int64), (known & ~sound[place]).sum()])
         answers = (
             torch.where(known, probability[place], 0.0),
             torch.where(known, entropy[place], 1.0),
@@ -65,13 +67,13 @@ class ScanPath:
         return torch.cat([part.view(torch.uint8) for part in (state, *answers)])
 
 
-def describe_logits(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def describe_logits(logits: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Name the likeliest class and say how sure that is; the twin of `runtime.segmenter.describe_logits`.
 
     Args:
         logits: (N, C) float32; rows that are not finite become unknown.
     Returns:
-        labels (N,) uint8, probability (N,) float32 of that label, entropy (N,) float32 divided by log(C).
+        labels (N,) uint8, probability (N,) float32 of that label, entropy (N,) float32 divided by log(C), and (N,) bool, finite.
     """
     scaled = logits - logits.amax(1, keepdim=True)
     share = scaled.exp()
@@ -79,7 +81,7 @@ def describe_logits(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     entropy = (total.log() - (share * scaled).sum(1) / total) / max(float(np.log(logits.shape[1])), 1e-9)
     sound = (total + entropy).isfinite()
     label = torch.where(sound, logits.argmax(1), UNKNOWN).to(torch.uint8)
-    return label, torch.where(sound, 1 / total, 0.0), torch.where(sound, entropy, 1.0)
+    return label, torch.where(sound, 1 / total, 0.0), torch.where(sound, entropy, 1.0), sound
 
 
 def packed_bytes(points: int) -> int:
@@ -115,16 +117,32 @@ def pack_scan(
     rows[count:] = np.nan
 
 
-def unpack_answer(buffer: np.ndarray, count: int) -> tuple[Segmentation, int, bool]:
+class PathState(NamedTuple):
+    """What a path says of itself.
+
+    Attributes:
+        voxels: Voxel points of the scan.
+        fits: There was room for them and their cells; else the answers mean nothing.
+        broken: Raw points whose logits are not finite.
+    """
+
+    voxels: int
+    fits: bool
+    broken: int
+
+
+def unpack_answer(buffer: np.ndarray, count: int) -> tuple[Segmentation, PathState]:
     """Read an answer.
 
     Args:
         buffer: uint8 from `ScanPath`.
         count: Raw points that were in the scan.
     Returns:
-        What is said about them, copied; the number of voxel points; and whether there was room for them: else the rest means nothing.
+        What is said about them, copied, and the state.
     """
     points = (len(buffer) - 8 * _STATE) // 9
-    voxels, fits = buffer[: 8 * _STATE].view(np.int64)
+    voxels, fits, broken = buffer[: 8 * _STATE].view(np.int64)
     probability, entropy = buffer[8 * _STATE : 8 * (_STATE + points)].view(np.float32).reshape(2, points)[:, :count].copy()
-    return Segmentation(buffer[8 * (_STATE + points) :][:count].copy(), probability, entropy), int(voxels), bool(fits)
+    return Segmentation(buffer[8 * (_STATE + points) :][:count].copy(), probability, entropy), PathState(
+        int(voxels), bool(fits), int(broken)
+    )

@@ -11,7 +11,7 @@ from types import ModuleType
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from xkd_ros.core.errors import require
 from xkd_ros.device import network_plain
@@ -97,7 +97,7 @@ class DeviceStudent:
 
     @torch.inference_mode()
     def forward(self, features: Tensor, neighbours: Tensor, tables: tuple[PlaneTable, PlaneTable, PlaneTable]) -> Tensor:
-        """Compute logits.
+        """Compute logits. The first call compiles the kernels for these shapes: make one before a CUDA graph is captured.
 
         Args:
             features: (N, 5) float32: intensity, x, y, z, range.
@@ -146,6 +146,9 @@ def _steps(kernels: bool) -> ModuleType:
 def _affine(channel: ChannelMix) -> tuple[np.ndarray, np.ndarray]:
     """Scale and shift (C,) of the norm before the linear layers, in evaluation mode."""
     norm = channel.norm
-    parts = norm.scale_and_shift() if isinstance(norm, MaskedBatchNorm) else (norm.weight, norm.bias)
-    scale, shift = (part.detach().cpu().numpy() for part in parts)
-    return scale, shift
+    if isinstance(norm, MaskedBatchNorm):
+        scale, shift = norm.scale_and_shift()
+    else:
+        assert isinstance(norm, nn.LayerNorm)
+        scale, shift = norm.weight, norm.bias
+    return scale.detach().cpu().numpy(), shift.detach().cpu().numpy()

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from xkd_ros.core.types import NetInput
+from xkd_ros.core.card import IntensityConfig
+from xkd_ros.core.types import NetInput, Segmentation
 
 MIN_AGREEMENT = 0.995
 """Share of equal labels below which a backend or an engine is refused: what reduced precision may cost."""
+
+MAX_BROKEN = 0.5
+"""Share of points without a finite answer from which on a scan is not labelled: an overflow here and there is."""
 
 
 class Backend(Protocol):
@@ -22,6 +26,27 @@ class Backend(Protocol):
 
     def infer(self, net_input: NetInput) -> np.ndarray:
         """Return (N, C) float32 logits of the N >= 1 points of a scan."""
+        ...
+
+
+@runtime_checkable
+class ScanBackend(Backend, Protocol):
+    """A backend that can also go the whole way, from a raw scan to the labels of its points."""
+
+    def label_scan(
+        self, points_m: np.ndarray, intensity: np.ndarray | None, rotation: np.ndarray, statistics: IntensityConfig, inside_only: bool
+    ) -> Segmentation:
+        """Label every point.
+
+        Args:
+            points_m: (M, 3) metres, lidar frame; NaN and (0, 0, 0) are no measurements.
+            intensity: (M,) in the sensor's unit, or None.
+            rotation: (3, 3) levelled_from_lidar.
+            statistics: That intensities are normalised with.
+            inside_only: Points outside the field of view stay unknown.
+        Raises:
+            ModelError: most answers are not finite.
+        """
         ...
 
 

@@ -14,7 +14,7 @@ from xkd_ros.core.card import IntensityConfig, ModelCard
 from xkd_ros.core.errors import ModelError, require
 from xkd_ros.core.types import NetInput, Segmentation
 from xkd_ros.points.cell_table import make_cell_tables
-from xkd_ros.runtime.backend import MIN_AGREEMENT
+from xkd_ros.runtime.backend import MAX_BROKEN, MIN_AGREEMENT, Backend
 from xkd_ros.runtime.probe import make_room_scan
 
 _PROBE = (32, 900, 16.0)
@@ -83,13 +83,21 @@ class CudaBackend:
         self, points_m: np.ndarray, intensity: np.ndarray | None, rotation: np.ndarray, statistics: IntensityConfig, inside_only: bool
     ) -> Segmentation:
         """Label every point of a raw scan; see `backend.ScanBackend`."""
-        return self._path(points_m, intensity, rotation, statistics, inside_only)
+        answer, broken = self._path(points_m, intensity, rotation, statistics, inside_only)
+        if broken > MAX_BROKEN * len(points_m):
+            raise ModelError(f"backend {self.name} gave no finite answer for {broken} of {len(points_m)} points")
+        return answer
 
-    def agreement_with(self, reference: Any) -> float:
-        """Share of the points of an invented scan that get the label which a plain backend gives on the ordinary way."""
+    def agreement_with(self, reference: Backend, room: tuple[int, int, float] = _PROBE) -> float:
+        """Share of the points of an invented scan that get the label which a plain backend gives on the ordinary way.
+
+        Args:
+            reference: The plain backend.
+            room: Beams, columns and length of the room, metres; see `probe.make_room_scan`.
+        """
         from xkd_ros.runtime.segmenter import Segmenter
 
-        points, intensity = make_room_scan(0, *_PROBE)
+        points, intensity = make_room_scan(0, *room)
         ours = self.label_scan(points, intensity, np.eye(3), self._card.intensity, False)
         theirs = Segmenter(self._card, reference).segment(points, intensity, np.eye(3))
         return float((ours.labels == theirs.labels).mean())

@@ -54,7 +54,12 @@ def make_room_scan(seed: int, beams: int, columns: int, length_m: float) -> tupl
     return points, intensity.astype(np.float32)
 
 
+def probe_scans() -> list[tuple[np.ndarray, np.ndarray]]:
+    """Scan three rooms, small to large; see `make_room_scan`."""
+    return [make_room_scan(seed, *room) for seed, room in enumerate(_PROBES)]
+
+
 def probe_inputs(card: ModelCard) -> list[NetInput]:
-    """Preprocess three scans, small to large, as the card says."""
+    """Preprocess these scans as the card says."""
     preprocess = Preprocessor(card.geometry, card.intensity, threads=1)
-    return [preprocess(*make_room_scan(seed, *room)) for seed, room in enumerate(_PROBES)]
+    return [preprocess(*scan) for scan in probe_scans()]

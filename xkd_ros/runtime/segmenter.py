@@ -120,8 +120,9 @@ class Segmenter:
             fuse: Called when the network is done, to join its answer with what else is known; `temporal.TemporalFusion` with a pose.
             infer: Asked instead of the backend, such as a fused head that also sees a picture.
         Returns:
-            Labels in input order with milliseconds per stage (level, preprocess, inference, fusion, postprocess, total). What is no
-            measurement, and everything when no point lies in the field of view, is 255 with probability 0 and entropy 1.
+            Labels in input order with milliseconds per stage (level, preprocess, inference, fusion, postprocess, total; where a backend
+            goes the whole way, level, inference, total). What is no measurement, and everything when no point lies in the field of view,
+            is 255 with probability 0 and entropy 1.
         Raises:
             ShapeError: points are not (M, 3), or there is not one intensity per point.
         """
@@ -132,6 +133,10 @@ class Segmenter:
         clock = [time.perf_counter()]
         rotation = self._level(points_m) if rotation is None else rotation
         clock.append(time.perf_counter())
+        if fuse is None and infer is None and self.share == 1:
+            whole = self._backend.label_scan(points_m, intensity, rotation, self.intensity, self._outside == "unknown")
+            if whole is not None:
+                return _timed(whole, clock, ("level", "inference"))
         net_input = self._preprocess(points_m, intensity, rotation, limit=self._thin if self.share < 1 else None)
         clock.append(time.perf_counter())
         logits = (infer or self.infer)(net_input) / np.float32(self.card.temperature)
@@ -139,11 +144,7 @@ class Segmenter:
         if fuse is not None:
             logits = fuse(np.asarray(points_m[net_input.kept], np.float32), logits)
         clock.append(time.perf_counter())
-        result = self._answer(points_m, net_input, logits)
-        clock.append(time.perf_counter())
-        spans = [1e3 * (after - before) for before, after in pairwise(clock)]
-        result.stage_ms.update(zip(("level", "preprocess", "inference", "fusion", "postprocess"), spans), total=sum(spans))
-        return result
+        return _timed(self._answer(points_m, net_input, logits), clock, ("level", "preprocess", "inference", "fusion", "postprocess"))
 
     def logits(
         self, points_m: np.ndarray, intensity: np.ndarray | None = None, rotation: np.ndarray | None = None
@@ -183,6 +184,13 @@ class Segmenter:
         entropies = np.ones(len(points_m), np.float32)
         labels[known], probabilities[known], entropies[known] = label[chosen], probability[chosen], entropy[chosen]
         return Segmentation(labels, probabilities, entropies, {})
+
+
+def _timed(result: Segmentation, clock: list[float], stages: tuple[str, ...]) -> Segmentation:
+    """Note how long each stage took, of which the last one ends now."""
+    spans = [1e3 * (after - before) for before, after in pairwise([*clock, time.perf_counter()])]
+    result.stage_ms.update(zip(stages, spans), total=sum(spans))
+    return result
 
 
 def describe_logits(logits: np.ndarray, temperature: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -18,14 +19,16 @@ from xkd_ros.core.errors import ModelError, XkdError
 from xkd_ros.core.files import write_atomic
 from xkd_ros.core.processor import has_bf16
 from xkd_ros.core.types import NetInput
-from xkd_ros.runtime.backend import MIN_AGREEMENT, Backend, agreement
+from xkd_ros.points.preprocessor import Preprocessor
+from xkd_ros.runtime.backend import MIN_AGREEMENT, Backend, ScanBackend, agreement
 from xkd_ros.runtime.machine import cache_folder, fingerprint, has_nvidia_gpu, installed, wait_passively
 from xkd_ros.runtime.onnx_inputs import ORT_FILE, TRT_FILE
-from xkd_ros.runtime.probe import probe_inputs
+from xkd_ros.runtime.probe import probe_inputs, probe_scans
 
+T = TypeVar("T")
 _LOG = logging.getLogger(__name__)
 
-BACKENDS = ("torch", "onnxruntime", "numba", "torch-bf16", "tensorrt")
+BACKENDS = ("torch", "onnxruntime", "numba", "torch-bf16", "tensorrt", "cuda")
 """In the order in which they are trusted: the first that runs is what the others are compared with."""
 _BUDGET_S = 1.0
 """Time a backend may be timed for: on a busy machine one run has to do."""
@@ -53,6 +56,10 @@ def make_backend(name: str, folder: Path, card: ModelCard, threads: int | None) 
         from xkd_ros.runtime.onnxruntime_backend import OnnxRuntimeBackend
 
         return OnnxRuntimeBackend.load(folder, card, threads)
+    if name == "cuda":
+        from xkd_ros.runtime.cuda_backend import CudaBackend
+
+        return CudaBackend.load(folder, card)
     if name == "tensorrt":
         from xkd_ros.runtime.tensorrt_backend import TensorRtBackend
 
@@ -129,7 +136,7 @@ def _try_all(folder: Path, card: ModelCard, threads: int | None) -> tuple[Backen
         try:
             backend = make_backend(name, folder, card, threads)
             logits = [backend.infer(net_input) for net_input in inputs]  # also warms up
-            milliseconds = _milliseconds(backend.infer, inputs)
+            milliseconds = _time(backend, card, inputs)
         except Exception as error:  # a backend is somebody else's package: whatever it raises must not stop the others
             _LOG.info("backend %s failed", name, exc_info=not isinstance(error, XkdError))
             why[name] = _in_one_line(error)
@@ -152,7 +159,7 @@ def _try_all(folder: Path, card: ModelCard, threads: int | None) -> tuple[Backen
 
 def impossible(name: str, card: ModelCard) -> str:
     """Say why a backend need not be tried, cheaply; empty when it may work."""
-    if name == "tensorrt" and not has_nvidia_gpu():
+    if name in ("tensorrt", "cuda") and not has_nvidia_gpu():
         return "no NVIDIA GPU"
     if name == "torch-bf16" and not (has_bf16() or has_nvidia_gpu()):
         return "this CPU has no bfloat16 instructions"
@@ -161,18 +168,27 @@ def impossible(name: str, card: ModelCard) -> str:
         return f"the model has no {needed}; run `xkd export` on it"
     if name == "numba" and not installed("safetensors"):
         return "safetensors is not installed"
-    package = name.removesuffix("-bf16")
-    return "" if installed(package) else f"{package} is not installed"
+    packages = ("torch", "triton") if name == "cuda" else (name.removesuffix("-bf16"),)
+    return next((f"{package} is not installed" for package in packages if not installed(package)), "")
 
 
-def _milliseconds(infer: Callable[[NetInput], np.ndarray], inputs: list[NetInput]) -> float:
+def _time(backend: Backend, card: ModelCard, inputs: list[NetInput]) -> float:
+    """Milliseconds of the network. One that goes the whole way is spared what the others have to do before."""
+    if not isinstance(backend, ScanBackend):
+        return _milliseconds(backend.infer, inputs)
+    scans, level, preprocess = probe_scans(), np.eye(3), Preprocessor(card.geometry, card.intensity)
+    whole = _milliseconds(lambda scan: backend.label_scan(*scan, level, card.intensity, False), scans)
+    return max(0.0, whole - _milliseconds(lambda scan: preprocess(*scan), scans))
+
+
+def _milliseconds(run: Callable[[T], object], inputs: Sequence[T]) -> float:
     """Mean over the scans of the fastest of a few runs each: what the machine can do when nothing disturbs it."""
     fastest = [float("inf")] * len(inputs)
     deadline = time.perf_counter() + _BUDGET_S
     while True:
         for number, net_input in enumerate(inputs):
             begun = time.perf_counter()
-            infer(net_input)
+            run(net_input)
             ended = time.perf_counter()
             fastest[number] = min(fastest[number], ended - begun)
         if ended > deadline or fastest[-1] * len(inputs) > deadline - ended:

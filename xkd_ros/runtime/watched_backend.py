@@ -10,14 +10,13 @@ from collections.abc import Callable
 
 import numpy as np
 
+from xkd_ros.core.card import IntensityConfig
 from xkd_ros.core.errors import ModelError
-from xkd_ros.core.types import NetInput
-from xkd_ros.runtime.backend import Backend
+from xkd_ros.core.types import NetInput, Segmentation
+from xkd_ros.runtime.backend import MAX_BROKEN, Backend, ScanBackend
 
 _LOG = logging.getLogger(__name__)
 
-MAX_BROKEN = 0.5
-"""Share of points without a finite answer from which on a scan is not labelled: an overflow here and there is."""
 _IN_A_ROW = 3
 """One failure may be the scan's fault, or a shortage of memory that passes."""
 
@@ -60,12 +59,34 @@ class WatchedBackend:
             if broken > MAX_BROKEN * len(logits):
                 raise ModelError(f"backend {self.name} gave no finite answer for {broken} of {len(logits)} points")
         except Exception as error:
-            self._in_a_row += 1
-            if self._in_a_row < _IN_A_ROW or not self._give_way(error):
-                raise
+            self._bear(error)
             return self.infer(net_input)
         self._in_a_row = 0
         return logits
+
+    def label_scan(
+        self, points_m: np.ndarray, intensity: np.ndarray | None, rotation: np.ndarray, statistics: IntensityConfig, inside_only: bool
+    ) -> Segmentation | None:
+        """Go the whole way of a scan, as `backend.ScanBackend`; None where the backend in use cannot.
+
+        Raises:
+            ModelError, Exception: as for `infer`.
+        """
+        if not isinstance(self._backend, ScanBackend):
+            return None
+        try:
+            answer = self._backend.label_scan(points_m, intensity, rotation, statistics, inside_only)
+        except Exception as error:
+            self._bear(error)
+            return None
+        self._in_a_row = 0
+        return answer
+
+    def _bear(self, error: Exception) -> None:
+        """Count a failure; raise it unless another backend takes over."""
+        self._in_a_row += 1
+        if self._in_a_row < _IN_A_ROW or not self._give_way(error):
+            raise error
 
     def _give_way(self, error: Exception) -> bool:
         """Put another backend in the place of this one; False when there is none."""
