@@ -15,7 +15,7 @@ from torch import Tensor
 from xkd_ros.device.plane_table import PlaneTable
 
 _ELEMENTS_PER_WARP = 512
-"""16 values per thread: two to four loads of 16 bytes each are on their way before the first is used."""
+"""16 values per thread: two to four loads of 16 bytes."""
 _MOST_WARPS = 8
 _LEAST_SIDE = 16
 """Of a matrix that the tensor cores take."""
