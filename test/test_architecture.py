@@ -152,7 +152,7 @@ def test_a_training_server_needs_no_ros(tmp_path):
         WITHOUT_ROS,
         f"""
         import numpy as np
-        done = import_all({everything!r}, leave_out=("tensorrt_backend", "network_kernels"))
+        done = import_all({everything!r}, leave_out=("tensorrt_backend", "network_kernels", "neighbour_kernels"))
 
         from rosbags.typesys import Stores, get_typestore
         from xkd_ros.bags.reader import Bag

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -62,3 +66,41 @@ def _mend_products(interpreter: Any) -> None:
         return interpreter.TensorHandle(bits.view(np.float32), interpreter.tl.float32)
 
     interpreter.InterpreterBuilder.create_dot = create_dot
+
+
+COMPILER = """
+import numpy as np, torch
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource, compile
+from triton.runtime.jit import JITFunction
+
+TYPES = {torch.float32: "*fp32", torch.bfloat16: "*bf16", torch.float16: "*fp16", torch.int32: "*i32"}
+TYPES |= {bool: "i1", int: "i32", float: "fp32"}
+
+def build(self, *values, grid, warmup, num_warps, **constants):
+    names = [parameter.name for parameter in self.params]
+    kinds = {n: TYPES[v.dtype if torch.is_tensor(v) else type(v)] for n, v in zip(names, values)}
+    signature = {n: kinds.get(n, "constexpr") for n in names}
+    source = ASTSource(self, signature, constexprs=constants)
+    compiled = compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": num_warps})
+    print(self.__name__, "cubin" in compiled.asm, compiled.metadata.shared)
+
+JITFunction.run = build
+"""
+"""Kernels that are launched after this are compiled for compute capability 9.0 instead."""
+
+
+@pytest.fixture
+def compile_for_gpu(tmp_path: Path) -> Callable[[str], list[list[str]]]:
+    """Run a program in a process of its own, where launched kernels are compiled: name, whether there is code, bytes of shared memory."""
+    pytest.importorskip("triton")
+
+    def compiled(program: str) -> list[list[str]]:
+        python_path = os.pathsep.join(filter(None, [str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH")]))
+        env = {**os.environ, "PYTHONPATH": python_path, "TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(tmp_path)}
+        code = COMPILER + program
+        done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 0, done.stderr[-3000:]
+        return [line.split() for line in done.stdout.splitlines()]
+
+    return compiled

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -58,7 +59,7 @@ def test_logits_are_those_of_torch(backend: CudaBackend) -> None:
 def test_few_recordings_serve_all_sizes() -> None:
     sizes = [bucket(count) for count in range(0, 300_000, 97)]
     assert all(size >= count for size, count in zip(sizes, range(0, 300_000, 97))) and sizes == sorted(sizes)
-    assert len(set(sizes)) < 20 and all(later / size < 1.5 for size, later in zip(sizes, sizes[1:]))
+    assert len(set(sizes)) < 20 and all(later / size < 1.5 for size, later in pairwise(sizes))
 
 
 def test_answers_that_are_no_numbers_are_an_error() -> None:

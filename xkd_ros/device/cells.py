@@ -8,7 +8,7 @@ from torch.nn.functional import max_pool2d
 
 from xkd_ros.core.card import GeometryConfig
 from xkd_ros.device.fixed_shapes import begin_of, compact, constant, count_in
-from xkd_ros.device.plane_table import PlaneTable
+from xkd_ros.device.plane_table import PlaneTable, PlaneTables
 from xkd_ros.points.cell_table import COUNT_EPS
 from xkd_ros.points.grid import CROP_MARGIN_M, PLANES
 
@@ -24,7 +24,7 @@ def inside_field_of_view(points: Tensor, geometry: GeometryConfig) -> Tensor:
     return ((points > low) & (points < high)).all(1)
 
 
-def plane_tables(points: Tensor, real: Tensor, geometry: GeometryConfig) -> tuple[tuple[PlaneTable, ...], Tensor]:
+def plane_tables(points: Tensor, real: Tensor, geometry: GeometryConfig) -> tuple[PlaneTables, Tensor]:
     """List the cells of the planes (x, y), (x, z), (y, z).
 
     Args:
@@ -38,13 +38,12 @@ def plane_tables(points: Tensor, real: Tensor, geometry: GeometryConfig) -> tupl
     edge = torch.full((1,), geometry.cell_m, dtype=torch.float64, device=points.device)
     last = constant(geometry.grid_shape, torch.int64, points.device) - 1
     along = torch.where(real.unsqueeze(1), (points.double() - low) / edge, 0.0).to(torch.int64).minimum(last)
-    tables, fit = [], torch.ones((), dtype=torch.bool, device=points.device)
+    made = []
     for first, second in PLANES:
         shape = geometry.grid_shape[first], geometry.grid_shape[second]
-        table, fits = _table(along[:, first] * shape[1] + along[:, second], real, shape)
-        tables.append(table)
-        fit = fit & fits
-    return tuple(tables), fit
+        made.append(_table(along[:, first] * shape[1] + along[:, second], real, shape))
+    (xy, fits_xy), (xz, fits_xz), (yz, fits_yz) = made
+    return (xy, xz, yz), fits_xy & fits_xz & fits_yz
 
 
 def room_for(points: int, shape: tuple[int, int]) -> tuple[int, int]:

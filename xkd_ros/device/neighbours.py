@@ -101,7 +101,7 @@ def _search_all(queries: Tensor, binned: BinnedPoints, count: int, own: bool) ->
     points, found = binned.points, []
     place = torch.arange(len(points), device=points.device)
     step = max(1, _AT_ONCE // max(1, len(points)))
-    for start in range(0, len(queries), step):
+    for start in range(0, max(1, len(queries)), step):
         part = queries[start : start + step]
         squared = sum((part[:, axis, None] - points[:, axis]).square() for axis in range(3))
         barred = ~binned.real

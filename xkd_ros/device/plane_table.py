@@ -41,6 +41,10 @@ class PlaneTable:
     taps: Tensor
 
 
+PlaneTables = tuple[PlaneTable, PlaneTable, PlaneTable]
+"""Of the planes (x, y), (x, z), (y, z)."""
+
+
 def pad_table(table: CellTable, points: int, cells: int, halo: int, device: torch.device | str) -> PlaneTable:
     """Widen the table of one scan to fixed capacities.
 

@@ -16,7 +16,7 @@ from xkd_ros.device.fixed_shapes import compact
 from xkd_ros.device.heading import estimate_heading, turn
 from xkd_ros.device.intensity import normalise
 from xkd_ros.device.neighbours import nearest, sort_into_bins
-from xkd_ros.device.plane_table import PlaneTable
+from xkd_ros.device.plane_table import PlaneTables
 from xkd_ros.device.voxels import voxel_sample
 from xkd_ros.points.voxels import AXIS_BITS
 
@@ -39,7 +39,7 @@ class DeviceInput:
 
     features: Tensor
     neighbours: Tensor
-    tables: tuple[PlaneTable, ...]
+    tables: PlaneTables
     kept: Tensor
     undo: Tensor
     inside: Tensor

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from xkd_ros.core.errors import require
 from xkd_ros.device import network_plain
-from xkd_ros.device.plane_table import PlaneTable
+from xkd_ros.device.plane_table import PlaneTable, PlaneTables
 from xkd_ros.kernels.folding import fold
 from xkd_ros.nets.layers import MaskedBatchNorm
 from xkd_ros.nets.mixing import ChannelMix
@@ -96,7 +96,7 @@ class DeviceStudent:
         self._blocks = tuple(blocks)
 
     @torch.inference_mode()
-    def forward(self, features: Tensor, neighbours: Tensor, tables: tuple[PlaneTable, PlaneTable, PlaneTable]) -> Tensor:
+    def forward(self, features: Tensor, neighbours: Tensor, tables: PlaneTables) -> Tensor:
         """Compute logits. The first call compiles the kernels for these shapes: make one before a CUDA graph is captured.
 
         Args:

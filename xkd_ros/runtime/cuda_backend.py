@@ -75,9 +75,9 @@ class CudaBackend:
         from xkd_ros.device.plane_table import pad_table
 
         count = len(net_input)
-        tables = [pad_table(table, count, table.occupied, table.halo, self._device) for table in make_cell_tables(net_input)]
+        xy, xz, yz = (pad_table(table, count, table.occupied, table.halo, self._device) for table in make_cell_tables(net_input))
         features, neighbours = (torch.from_numpy(array).to(self._device) for array in (net_input.features, net_input.neighbours))
-        return self._student.forward(features, neighbours.to(torch.int32), tuple(tables)).cpu().numpy()
+        return self._student.forward(features, neighbours.to(torch.int32), (xy, xz, yz)).cpu().numpy()
 
     def label_scan(
         self, points_m: np.ndarray, intensity: np.ndarray | None, rotation: np.ndarray, statistics: IntensityConfig, inside_only: bool
