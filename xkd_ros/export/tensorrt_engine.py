@@ -9,8 +9,8 @@ from xkd_ros.core.card import load_card
 from xkd_ros.core.errors import ModelError
 from xkd_ros.runtime.engine_store import EngineFacts, EngineStore, engine_folder
 from xkd_ros.runtime.selection import impossible
-from xkd_ros.runtime.tensorrt_backend import INSTALL, TensorRtBackend
-from xkd_ros.runtime.tensorrt_builder import shape_profile
+from xkd_ros.runtime.tensorrt_backend import TensorRtBackend
+from xkd_ros.runtime.tensorrt_builder import INSTALL, shape_profile
 
 
 @dataclass(frozen=True)

@@ -20,13 +20,10 @@ from xkd_ros.runtime.backend import MIN_AGREEMENT, Backend, agreement
 from xkd_ros.runtime.engine_store import EngineFacts, EngineStore, engine_folder
 from xkd_ros.runtime.onnx_inputs import OUTPUT, TRT_FILE, whole_grid_inputs
 from xkd_ros.runtime.probe import probe_inputs
-from xkd_ros.runtime.tensorrt_builder import MAX_POINTS, PRECISIONS, WORKSPACE_BYTES, build_engine, shape_profile
+from xkd_ros.runtime.tensorrt_builder import INSTALL, MAX_POINTS, PRECISIONS, WORKSPACE_BYTES, build_engine, shape_profile
 from xkd_ros.runtime.timing_cache import TimingCacheFile
 
 _LOG = logging.getLogger(__name__)
-
-INSTALL = "pip install 'tensorrt>=10,<11'"
-"""11 builds float32 engines alone of our graph."""
 
 
 class TensorRtBackend:

@@ -14,6 +14,8 @@ from xkd_ros.points.grid import full_grids
 from xkd_ros.runtime.onnx_inputs import PLANES, TRT_FILE
 from xkd_ros.runtime.timing_cache import TimingCacheFile
 
+INSTALL = "pip install 'tensorrt>=10,<11'"
+"""11 builds only float32 engines of our graph, see `build_engine`."""
 PRECISIONS = {"float16": "FP16", "bfloat16": "BF16", "float32": None}
 """Precisions in the order in which they are tried, and the builder flag of each."""
 MAX_POINTS = 60_000
@@ -50,7 +52,7 @@ def build_engine(
     flag = PRECISIONS[precision]
     if flag is not None and not hasattr(trt.BuilderFlag, flag):
         # 11.0 removed the flags: every tensor has the type that the graph gives it, and ours is float32.
-        raise ModelError(f"TensorRT {trt.__version__} builds this graph in float32 alone; {precision} needs pip install 'tensorrt>=10,<11'")
+        raise ModelError(f"TensorRT {trt.__version__} builds only float32 engines of this graph; for others: {INSTALL}")
     logger = trt.Logger(trt.Logger.WARNING)
     builder = trt.Builder(logger)
     network = builder.create_network()
