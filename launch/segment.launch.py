@@ -10,6 +10,7 @@ import yaml
 from ament_index_python.packages import PackageNotFoundError, get_package_prefix, get_package_share_directory
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
+from launch.events.process import ProcessExited
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
@@ -34,6 +35,7 @@ ARGUMENTS = [
     ("base_from_lidar", "", "where the lidar sits on the odometry's moving frame: x, y, z, roll, pitch, yaw; empty: as in params_file"),
     ("fused", "", "true lets pictures have their say, by the fused head of a model of recipe xmodel; empty: as in params_file"),
     ("autostart", "true", "configure and activate at once; false for a lifecycle manager"),
+    ("build_only", "false", "true makes and keeps what the model needs here (choice of backend, compiled loops, engine), and ends"),
     ("use_sim_time", "false", "take the time from /clock"),
     ("synchronizer", "false", "true also pairs the lidar with the cameras of the rig"),
     ("rig", "", "rig YAML for the synchronizer, and for fused"),
@@ -61,6 +63,8 @@ def _start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     if given["dds_profile"] and "FASTRTPS_DEFAULT_PROFILES_FILE" not in os.environ:
         actions.append(SetEnvironmentVariable("FASTRTPS_DEFAULT_PROFILES_FILE", given["dds_profile"]))
     actions.append(_segmenter(given))
+    if _true(given["build_only"]):
+        return actions
     if _true(given["synchronizer"]):
         actions.append(_synchronizer(given))
     if _true(given["rviz"]):
@@ -69,7 +73,7 @@ def _start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
 
 
 def _segmenter(given: dict[str, str]) -> Node:
-    parameters = {"autostart": _true(given["autostart"]), "use_sim_time": _true(given["use_sim_time"])}
+    parameters = {name: _true(given[name]) for name in ("autostart", "build_only", "use_sim_time")}
     parameters |= {name: given[name] for name in ("model", "backend", "levelling", "base_from_lidar") if given[name]}
     if given["temporal_fusion"]:
         parameters["temporal_fusion"] = _true(given["temporal_fusion"])
@@ -88,7 +92,14 @@ def _segmenter(given: dict[str, str]) -> Node:
         remappings=[("points", given["points"]), ("semantic_points", given["output"]), ("odometry", given["odometry"])],
         ros_arguments=["--log-level", f"{given['name']}:={given['log_level']}"],
         output="screen",
+        on_exit=_judge if parameters["build_only"] else None,
     )
+
+
+def _judge(event: ProcessExited, context: LaunchContext) -> None:
+    # `ros2 launch` ends with 0 whatever its programs end with, but not after an error of its own.
+    if event.returncode:
+        raise RuntimeError("build_only: not built; the segmenter says why")
 
 
 def _synchronizer(given: dict[str, str]) -> Node:

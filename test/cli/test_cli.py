@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from xkd_ros.runtime.machine import has_nvidia_gpu
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -45,6 +47,8 @@ def test_a_missing_package_is_one_line(tmp_path: Path) -> None:
         (("label", "x", "-o", "y", "-m", "no_such_model"), "there is no model 'no_such_model'"),
         (("train-sim", "no.yaml", "-o", "m"), "cannot read no.yaml"),
         (("export", "nowhere"), "nowhere does not exist"),
+        (("export", "nowhere", "--tensorrt"), "there is no model 'nowhere'"),
+        (("export", "indoor-24x64", "--version-compatible"), "give --tensorrt too"),
         (("simulate", "--seed", "1", "--rig", "no_such_rig", "-o", "w"), "no_such_rig"),
         (("simulate", "--seed", "4-2", "-o", "w"), "names no buildings"),
     ],
@@ -57,6 +61,13 @@ def test_errors_are_one_line(arguments: tuple[str, ...], message: str, tmp_path:
     assert result.returncode == 1 and message in result.stderr and "Traceback" not in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(has_nvidia_gpu(), reason="there is a GPU, for which the engine would be built")
+def test_an_engine_without_a_gpu_is_one_line(tmp_path: Path) -> None:
+    result = _xkd("export", "indoor-24x64", "--tensorrt", cwd=tmp_path)
+    assert result.returncode == 1 and result.stdout == ""
+    assert result.stderr == "error: no TensorRT engine of indoor-24x64 can be built here: no NVIDIA GPU\n"
 
 
 def test_truncated_bag_is_named(tmp_path: Path) -> None:

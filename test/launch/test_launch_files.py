@@ -52,7 +52,7 @@ def test_programs_and_files_exist(path):
 def test_segment_arguments_that_are_parameters_exist():
     names = {row.elts[0].value for row in table_of(ast.parse((ROOT / "launch" / "segment.launch.py").read_text()), "ARGUMENTS")}
     given = {"model", "backend", "num_threads", "levelling", "roll_deg", "pitch_deg", "autostart", "temporal_fusion", "base_from_lidar"}
-    given |= {"fused"}
+    given |= {"fused", "build_only"}
     assert given <= names & set(SEGMENTER.specs)
     assert {"rig", "record"} <= names & set(SYNCHRONIZER.specs) and "images" in SYNCHRONIZER.specs
 

@@ -13,7 +13,7 @@ pytest.importorskip("launch_ros", reason="launch_ros is not installed: source a 
 
 import rclpy  # noqa: E402
 from ament_index_python.packages import PackageNotFoundError, get_package_share_directory  # noqa: E402
-from launch import LaunchDescription  # noqa: E402
+from launch import LaunchDescription, LaunchService  # noqa: E402
 from launch.actions import IncludeLaunchDescription, SetEnvironmentVariable  # noqa: E402
 from launch.launch_description_sources import PythonLaunchDescriptionSource  # noqa: E402
 from rclpy.context import Context  # noqa: E402
@@ -66,6 +66,24 @@ def test_segment_launch_labels_a_cloud():
         executor.shutdown()
         node.destroy_node()
         rclpy.shutdown(context=context)
+
+
+@pytest.mark.parametrize(("model", "code"), [("indoor-24x64", 0), ("no_such_model", 1)])
+def test_build_only_ends_by_itself_and_its_exit_code_tells(tmp_path, model, code):
+    """What an installation step types; RViz and the synchronizer, which would never end, are left out."""
+    arguments = {"build_only": "true", "model": model, "backend": "numba", "synchronizer": "true", "rviz": "true"}
+    source = PythonLaunchDescriptionSource(str(SHARE / "launch" / "segment.launch.py"))
+    service = LaunchService()
+    service.include_launch_description(
+        LaunchDescription(
+            [
+                SetEnvironmentVariable("ROS_DOMAIN_ID", str(DOMAIN)),
+                SetEnvironmentVariable("XDG_CACHE_HOME", str(tmp_path)),
+                IncludeLaunchDescription(source, launch_arguments=list(arguments.items())),
+            ]
+        )
+    )
+    assert service.run() == code
 
 
 @pytest.mark.parametrize("name", ["segment.launch.py", "demo.launch.py", "train.launch.py"])

@@ -14,10 +14,14 @@ from pathlib import Path
 
 import pytest
 
+from xkd_ros.core.card import load_card
 from xkd_ros.core.share import find_model, find_shared
 from xkd_ros.pipeline.doctor import machine, ros
+from xkd_ros.pipeline.doctor.finding import Finding
 from xkd_ros.pipeline.doctor.models import examine_models
 from xkd_ros.pipeline.doctor.page import run_doctor
+from xkd_ros.runtime.engine_store import EngineFacts, EngineStore, engine_folder
+from xkd_ros.runtime.onnx_inputs import TRT_FILE
 
 ROOT = Path(__file__).resolve().parents[2]
 HAS_ROS = importlib.util.find_spec("rclpy") is not None
@@ -169,6 +173,40 @@ def test_segments_of_a_real_process_before_and_after_it_is_killed() -> None:
     for path in leaked:
         path.unlink(missing_ok=True)
     assert leaked, "the killed process leaves what the doctor finds"
+
+
+def test_engines_are_listed_or_their_lack_is_noted(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+    def finding() -> Finding | None:
+        return {row.what: row for row in examine_models([model], run=False)}.get("indoor-24x64 engines")
+
+    monkeypatch.setattr("xkd_ros.pipeline.doctor.models.impossible", lambda name, card: "no NVIDIA GPU")
+    assert finding() is None
+    monkeypatch.setattr("xkd_ros.pipeline.doctor.models.impossible", lambda name, card: "")
+    missing = finding()
+    assert missing is not None and missing.level == "note" and missing.remedy == "xkd export indoor-24x64 --tensorrt"
+    graph = load_card(model).files[TRT_FILE]
+    facts = EngineFacts(graph=graph, precision="float16", gpu="a GPU", version="10.3", version_compatible=False, agreement=0.9991)
+    EngineStore(engine_folder()).put("k", b"engine", facts)
+    found = finding()
+    assert found is not None and found.level == "ok"
+    assert "float16 for a GPU, TensorRT 10.3, labels agree with torch on 99.91 %" in found.found
+
+
+@pytest.mark.parametrize(
+    ("version", "level", "words"),
+    [("", "note", "not installed"), ("8.6.1", "wrong", "wrong labels"), ("10.16.1.11", "ok", "10.16.1.11"), ("11.4.0", "note", "float32")],
+)
+def test_versions_of_tensorrt(monkeypatch: pytest.MonkeyPatch, version: str, level: str, words: str) -> None:
+    monkeypatch.setattr(machine, "has_nvidia_gpu", lambda: True)
+    monkeypatch.setattr(machine, "_version_of", lambda package: version)
+    found = {finding.what: finding for finding in machine._gpu()}["TensorRT"]
+    assert found.level == level and words in found.found
+    assert (found.remedy == "pip install 'tensorrt>=10,<11'") == (level != "ok")
+    monkeypatch.setattr(machine, "has_nvidia_gpu", lambda: False)
+    unseen = {finding.what: finding for finding in machine._gpu()}["TensorRT"]
+    assert unseen.level == "ok" and "xkd export MODEL --tensorrt" in unseen.remedy
 
 
 def test_cache_of_compiled_loops(monkeypatch: pytest.MonkeyPatch) -> None:

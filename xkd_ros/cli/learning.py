@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from xkd_ros.cli.options import Out, RealBag, RealLabels, Threads
+from xkd_ros.core.errors import ConfigError
 
 app = typer.Typer()
 
@@ -113,8 +114,23 @@ for _name, _folder, _text in (
 def export(
     source: Annotated[Path, typer.Argument(metavar="RUN|MODEL", help="Run folder of `learn`, or a model folder with student.safetensors.")],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Model folder to write, for a run folder.")] = None,
+    tensorrt: Annotated[bool, typer.Option("--tensorrt", help="Build the engine of a model for this machine's GPU, for the node.")] = False,
+    version_compatible: Annotated[
+        bool, typer.Option("--version-compatible", help="With --tensorrt: later TensorRT versions load the engine too; may be slower.")
+    ] = False,
 ) -> None:
-    """Write the model folder of a run, or the ONNX graphs of a model; both are checked against torch first."""
+    """Write the model folder of a run, or the ONNX graphs of a model; both are checked against torch first.
+
+    With --tensorrt, on the robot: build the TensorRT engine of a model, compare it with torch, and keep it where the node finds it.
+    """
+    if tensorrt:
+        from xkd_ros.core.share import find_model
+        from xkd_ros.export.tensorrt_engine import export_engine
+
+        Console().print(export_engine(find_model(source), version_compatible), soft_wrap=True)
+        return
+    if version_compatible:
+        raise ConfigError("--version-compatible is about engines: give --tensorrt too")
     from xkd_ros.export.onnx_export import export_onnx
     from xkd_ros.pipeline.learn import RUN_FILE, load_run
     from xkd_ros.pipeline.learn import learn as start

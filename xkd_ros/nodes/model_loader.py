@@ -7,7 +7,9 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
+from xkd_ros.core.card import load_card
 from xkd_ros.core.errors import ModelError, XkdError
+from xkd_ros.core.share import find_model
 from xkd_ros.nodes.worker import set_niceness
 
 if TYPE_CHECKING:
@@ -81,6 +83,23 @@ def load_labeller(values: SimpleNamespace) -> tuple[Labeller | None, str]:
         return None, f"not enough memory to load model '{values.model}'"
     except Exception as error:
         return None, f"model '{values.model}' cannot be loaded: {type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def not_kept(values: SimpleNamespace) -> str:
+    """Say in one line what of a load the next start will do again because there is no place to keep it; empty where nothing is.
+
+    Args:
+        values: Parameters of the segmenter whose model has been loaded.
+    """
+    from xkd_ros.kernels.compiler import cache_path
+    from xkd_ros.runtime.machine import cache_folder
+    from xkd_ros.runtime.selection import remembered_choice
+
+    if cache_path() is None:
+        return "compiled loops cannot be kept; export NUMBA_CACHE_DIR=/a/folder/that/can/be/written"
+    if values.backend == "auto" and remembered_choice(load_card(find_model(values.model)), values.num_threads or None) is None:
+        return f"the choice of backend cannot be kept in {cache_folder()}; export XDG_CACHE_HOME=/a/folder/that/can/be/written"
+    return ""
 
 
 def load_labeller_while(values: SimpleNamespace, go_on: Callable[[], bool]) -> Labeller:

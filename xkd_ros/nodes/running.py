@@ -82,7 +82,6 @@ def _run(make_node: Callable[[], Node], table: ParameterTable, given: list[str])
             node.get_logger().warning(sentence)
         logging.getLogger("xkd_ros").addHandler(_RosLogHandler(node))
         _spin(node, executor)
-        code = 1 if getattr(node, "failed", "") else 0
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     except (XkdError, OSError) as error:
@@ -95,7 +94,7 @@ def _run(make_node: Callable[[], Node], table: ParameterTable, given: list[str])
         else:
             sys.stderr.write(f"error: {_without_source_lines(error)}\n")
             code = 2
-    _leave(node, code)
+    _leave(node, code or int(bool(getattr(node, "failed", ""))))
 
 
 def _without_source_lines(error: Exception) -> str:

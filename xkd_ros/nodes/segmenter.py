@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Sequence
 from types import SimpleNamespace
@@ -19,7 +20,7 @@ from xkd_ros.nodes.callbacks import every, guarded, refuse_impossible_transition
 from xkd_ros.nodes.diagnostics import DiagnosticsReport
 from xkd_ros.nodes.frame_statistics import FrameStatistics
 from xkd_ros.nodes.labelling_stream import LabellingStream
-from xkd_ros.nodes.model_loader import ModelLoader, load_labeller_while
+from xkd_ros.nodes.model_loader import ModelLoader, load_labeller_while, not_kept
 from xkd_ros.nodes.odometry import OdometryPoses
 from xkd_ros.nodes.running import run_node
 from xkd_ros.nodes.segmenter_parameters import SEGMENTER, USAGE, parse_base_from_lidar
@@ -35,7 +36,10 @@ _SUCCESS, _FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.
 
 
 class SegmenterNode(LifecycleNode):
-    """Lifecycle: configure loads the model and offers the topics, activate listens and labels."""
+    """Lifecycle: configure loads the model and offers the topics, activate listens and labels.
+
+    `build_only` sets `finished`, and `failed` to what went wrong.
+    """
 
     def __init__(self, **node_arguments: Any) -> None:
         """Declare parameters and, with `autostart`, get going as soon as an executor spins.
@@ -53,6 +57,7 @@ class SegmenterNode(LifecycleNode):
         self._pictures = self._hear_cameras() if self._loaded_from.fused else None
         self._stream: LabellingStream | None = None
         self._problem = ""
+        self.finished, self.failed = threading.Event(), "ended before it was built" if self._loaded_from.build_only else ""
         self.transition_error = ""
         self._reverting = False
         self._loader = ModelLoader(self._on_loaded)
@@ -65,7 +70,7 @@ class SegmenterNode(LifecycleNode):
         self.add_post_set_parameters_callback(guarded(self, self._on_parameters, "parameters"))
         self._starting = False
         self._preloaded: tuple[Labeller, SimpleNamespace] | None = None
-        if self._loaded_from.autostart:
+        if self._loaded_from.autostart or self._loaded_from.build_only:
             self._load_and_start()
 
     def _hear_odometry(self) -> OdometryPoses:
@@ -98,6 +103,14 @@ class SegmenterNode(LifecycleNode):
 
     def _start(self, labeller: Labeller | None, values: SimpleNamespace, problem: str) -> None:
         self._starting = False
+        if values.build_only:
+            self.failed = problem or not_kept(values)
+            if labeller is not None:
+                self.get_logger().info(labeller.describe())
+            if self.failed:
+                self.get_logger().error(f"not built: {self.failed}")
+            self.finished.set()
+            return
         if self._lifecycle_label != "unconfigured":
             return  # somebody was quicker through the lifecycle services
         if labeller is None:

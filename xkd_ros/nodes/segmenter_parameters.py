@@ -203,6 +203,13 @@ SEGMENTER = ParameterTable(
         ),
         ParameterSpec("enabled", True, "Label clouds; ~/set_enabled changes it too."),
         ParameterSpec("autostart", True, "Configure and activate without a lifecycle manager.", fixed=True),
+        ParameterSpec(
+            "build_only",
+            False,
+            "Load the model, make and keep what that needs here (choice of backend, compiled loops, TensorRT engine), and end with exit"
+            " code 0, or 1 and the reason: an installation step, as the user that runs the node.",
+            fixed=True,
+        ),
         ParameterSpec("input_reliability", "best_effort", "QoS of points.", choices=RELIABILITIES, fixed=True),
         ParameterSpec("input_depth", 1, "Queue of points; a longer one only makes labels older.", 1, 100, fixed=True),
         ParameterSpec("output_reliability", "reliable", "QoS of semantic_points.", choices=RELIABILITIES, fixed=True),

@@ -14,9 +14,10 @@ from xkd_ros import __version__
 from xkd_ros.core.processor import cpu_lines, has_bf16
 from xkd_ros.pipeline.doctor.finding import Finding
 from xkd_ros.runtime.machine import cache_folder, has_nvidia_gpu, installed
+from xkd_ros.runtime.tensorrt_builder import INSTALL
 
 _OLDEST, _NEWEST = (3, 11), (3, 13)
-_TENSORRT = 10
+_OLDEST_TENSORRT, _TYPED_TENSORRT = 10, 11
 
 
 class _Optional(NamedTuple):
@@ -79,15 +80,21 @@ def _processor() -> Finding:
 def _gpu() -> Iterator[Finding]:
     if not has_nvidia_gpu():
         yield Finding("machine", "GPU", "ok", "none of NVIDIA: the network runs on the CPU")
+        found = "not looked at without a GPU: whether it builds an engine, whether that one's labels are torch's, how fast it is"
+        yield Finding(
+            "machine", "TensorRT", "ok", found, f"on a robot with a GPU: {INSTALL}, xkd export MODEL --tensorrt, xkd doctor --run"
+        )
         return
     lines = [line for path in Path("/proc/driver/nvidia/gpus").glob("*/information") for line in path.read_text().splitlines()]
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("Model:")]
     yield Finding("machine", "GPU", "ok", ", ".join(names) or "an NVIDIA device")
     version = _version_of("tensorrt")
     if not version:
-        yield Finding("machine", "TensorRT", "note", "not installed: torch runs the network on the GPU", "pip install 'tensorrt>=10'")
-    elif int(version.split(".")[0]) < _TENSORRT:
-        yield Finding("machine", "TensorRT", "wrong", f"{version}: wrong labels without an error", "pip install 'tensorrt>=10'")
+        yield Finding("machine", "TensorRT", "note", "not installed: torch runs the network on the GPU", INSTALL)
+    elif int(version.split(".")[0]) < _OLDEST_TENSORRT:
+        yield Finding("machine", "TensorRT", "wrong", f"{version}: wrong labels without an error", INSTALL)
+    elif int(version.split(".")[0]) >= _TYPED_TENSORRT:
+        yield Finding("machine", "TensorRT", "note", f"{version} builds only float32 engines of our graphs", INSTALL)
     else:
         yield Finding("machine", "TensorRT", "ok", version)
 

@@ -10,6 +10,8 @@ from xkd_ros.core.card import CARD_NAME, ModelCard, load_card, model_file
 from xkd_ros.core.errors import XkdError
 from xkd_ros.core.share import share_folders
 from xkd_ros.pipeline.doctor.finding import Finding
+from xkd_ros.runtime.engine_store import EngineStore, engine_folder
+from xkd_ros.runtime.onnx_inputs import TRT_FILE
 from xkd_ros.runtime.probe import probe_inputs
 from xkd_ros.runtime.selection import BACKENDS, impossible, make_backend, remembered_choice
 
@@ -43,6 +45,7 @@ def examine_models(folders: list[Path], run: bool) -> Iterator[Finding]:
         size = f"{card.network.depth} layers x {card.network.width}, {len(card.labels)} classes"
         yield Finding("models", card.name, "ok", f"{size}, card {card.hash}, {len(card.files)} files whole, in {folder}")
         yield _backends(folder, card, run)
+        yield from _engines(card)
 
 
 def _backends(folder: Path, card: ModelCard, run: bool) -> Finding:
@@ -63,6 +66,16 @@ def _backends(folder: Path, card: ModelCard, run: bool) -> Finding:
     if works:
         return Finding("models", f"{card.name} runs on", "ok", found)
     return Finding("models", f"{card.name} runs on", "wrong", found, "pip install 'numba>=0.58' safetensors")
+
+
+def _engines(card: ModelCard) -> Iterator[Finding]:
+    """List the TensorRT engines that are kept for a model; without one the first start builds it, for minutes."""
+    engines = EngineStore(engine_folder()).of_graph(card.files.get(TRT_FILE, ""))
+    if engines:
+        yield Finding("models", f"{card.name} engines", "ok", "; ".join(map(str, engines)))
+    elif not impossible("tensorrt", card):
+        found = f"none in {engine_folder()}: the first start builds one, for minutes"
+        yield Finding("models", f"{card.name} engines", "note", found, f"xkd export {card.name} --tensorrt")
 
 
 def _try(name: str, folder: Path, card: ModelCard) -> tuple[str, str]:
