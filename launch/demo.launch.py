@@ -33,7 +33,7 @@ ARGUMENTS = [
     ("rate", "1.0", "speed of playing"),
     ("loop", "true", "play again at the end; false ends the demo with the recording"),
     ("model", "", "model folder or name; empty: as in config/segmenter.yaml"),
-    ("backend", "", "auto | numba | onnxruntime | torch | torch-bf16 | tensorrt; empty: as in config/segmenter.yaml"),
+    ("backend", "", "auto | numba | onnxruntime | torch | torch-bf16 | tensorrt | cuda; empty: as in config/segmenter.yaml"),
     ("num_threads", "", "CPU threads, 0 for all; empty: as in config/segmenter.yaml"),
     ("rig", "", "rig YAML of the recording; given: the synchronizer pairs images and scans too"),
     ("rviz", "true", "open RViz on the labelled cloud"),

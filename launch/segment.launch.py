@@ -25,7 +25,7 @@ ARGUMENTS = [
     ("name", "segmenter", "name of the segmenter, one per lidar"),
     ("params_file", str(CONFIG / "segmenter.yaml"), "parameter file of the segmenter"),
     ("model", "", "model folder or name; empty: as in params_file"),
-    ("backend", "", "auto | numba | onnxruntime | torch | torch-bf16 | tensorrt; empty: as in params_file"),
+    ("backend", "", "auto | numba | onnxruntime | torch | torch-bf16 | tensorrt | cuda; empty: as in params_file"),
     ("num_threads", "", "CPU threads, 0 for all; empty: as in params_file"),
     ("levelling", "", "auto | fixed | off; empty: as in params_file"),
     ("roll_deg", "", "roll of the lidar as mounted; empty: as in params_file"),

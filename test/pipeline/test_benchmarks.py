@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from xkd_ros.core.errors import ConfigError
+from xkd_ros.core.errors import ConfigError, ModelError
 from xkd_ros.core.share import find_model
-from xkd_ros.pipeline.bench import growth, training
+from xkd_ros.pipeline.bench import gpu, growth, training
 from xkd_ros.pipeline.bench.growth import run_bench_growth, slope
 from xkd_ros.pipeline.bench.page import write_page
 from xkd_ros.pipeline.bench.training import run_bench_training
@@ -35,6 +35,20 @@ def test_growth_thins_the_largest_sensor(tmp_path: Path, monkeypatch: pytest.Mon
     assert 100 < facts["rows"][0]["voxels"] < facts["rows"][1]["voxels"] < 2048
     write_page(tmp_path, tmp_path / "page.md")
     assert "| 16 | 128 | 2048 |" in (tmp_path / "page.md").read_text()
+
+
+def test_what_a_gpu_is_timed_on_runs_step_by_step_on_a_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu, "every", lambda scan, beams, columns: growth.every(scan, 16, 8))
+    monkeypatch.setattr(growth, "_MOMENTS_S", (0,))
+    facts = gpu.run_bench_gpu(None, 3, 16, "300", 3, tmp_path / "gpu.json", device="cpu")
+    (row,), (scan,), (step,) = facts["rows"], facts["scans"], facts["steps"]
+    assert set(row["ms"]) == {"layers, bf16", "plain torch, step by step", "plain torch, graph"}
+    assert all(share > 0.97 for share in row["labels_of_fp32"].values()) and step["peak_gb"] == {"ours, bf16": None}
+    assert scan["size"] == 1024 and set(scan["ms"]) == {"prepared on the CPU, layers, bf16", "whole way, plain torch"}
+    write_page(tmp_path, tmp_path / "page.md")
+    assert "Whole scans on a GPU, WI-3-16" in (tmp_path / "page.md").read_text()
+    with pytest.raises(ModelError, match="no CUDA device"):
+        gpu.run_bench_gpu(None, 3, 16, "300", 3, None)
 
 
 def test_the_slope_of_linear_growth_is_one() -> None:

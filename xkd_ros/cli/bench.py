@@ -31,6 +31,21 @@ def bench_model(
     run_bench_model(reference=reference, depth=depth, width=width, points=points, threads=threads, json=json)
 
 
+@bench.command("gpu")
+def bench_gpu(
+    reference: Reference = None,
+    depth: int = 24,
+    width: int = 768,
+    points: Counts = "8000,16000,32000",
+    repeats: Annotated[int, typer.Option(min=3, help="Runs of each contestant, in turn.")] = 100,
+    json: Json = None,
+) -> None:
+    """Time network, whole scans and training steps on a GPU: kernels, graphs, plain layers, the public code."""
+    from xkd_ros.pipeline.bench.gpu import run_bench_gpu
+
+    run_bench_gpu(reference=reference, depth=depth, width=width, points=points, repeats=repeats, json=json)
+
+
 @bench.command("training")
 def bench_training(
     reference: Reference = None,

@@ -89,7 +89,7 @@ def label(
     ply: Annotated[Path | None, typer.Option(help="Also write each labelled scan into this folder as PLY, with colours.")] = None,
     kitti: Annotated[Path | None, typer.Option(help="Also write the scans into this new folder as a SemanticKITTI sequence.")] = None,
     topic: PointsTopic = None,
-    backend: Annotated[str, typer.Option(help="auto, torch, onnxruntime or tensorrt.")] = "auto",
+    backend: Annotated[str, typer.Option(help="auto, numba, torch, torch-bf16, onnxruntime, tensorrt or cuda.")] = "auto",
     threads: Threads = None,
     fused: Annotated[bool, typer.Option("--fused", help="Look at the pictures too, by the fused head of a model of recipe xmodel")] = False,
     teacher: Annotated[str | None, typer.Option(help="Image teacher of --fused: the one that the model was trained with.")] = None,

@@ -15,7 +15,8 @@ from torch import Tensor
 from xkd_ros.core.card import IntensityConfig
 from xkd_ros.core.errors import ModelError
 from xkd_ros.core.types import Segmentation
-from xkd_ros.device.scan_path import ScanPath, pack_scan, packed_bytes, unpack_answer
+from xkd_ros.device.recording import Recording
+from xkd_ros.device.scan_path import ScanPath, answer_bytes, pack_scan, packed_bytes, unpack_answer
 
 _SMALLEST = 1024
 _STEP = 2**0.5
@@ -26,7 +27,6 @@ _FORGET = 0.99
 """Of the most of late, after each scan with fewer."""
 _KEPT = 8
 """Recordings; each holds the memory of its steps."""
-_WARM_UP = 3
 
 
 class RecordedPath:
@@ -93,38 +93,22 @@ class _Run:
     """
 
     def __init__(self, path: ScanPath, raw: int, room: int, device: torch.device) -> None:
-        self._path, self._room, self._device = path, room, device
         cuda = device.type == "cuda"
         self.sent = torch.zeros(packed_bytes(raw), dtype=torch.uint8, pin_memory=cuda)
         self._input = torch.zeros_like(self.sent, device=device) if cuda else self.sent
-        self._graph: torch.cuda.CUDAGraph | None = None
-        if cuda:
-            self._record()
+        self._recording = Recording(lambda: path(self._input, room), device)
+        self._received = torch.empty(answer_bytes(raw), dtype=torch.uint8, pin_memory=cuda)
 
     def __call__(self) -> Tensor:
         """Run on what was sent; the answer, on the host, is good until the next call."""
-        if self._graph is None:
-            with torch.inference_mode():
-                return self._path(self._input, self._room)
-        with torch.cuda.stream(self._stream):
+        stream = self._recording.stream
+        if stream is None:
+            return self._recording()
+        with torch.cuda.stream(stream):
             self._input.copy_(self.sent, non_blocking=True)
-            self._graph.replay()
-            self._received.copy_(self._output, non_blocking=True)
-        self._stream.synchronize()
+            self._received.copy_(self._recording(), non_blocking=True)
+        stream.synchronize()
         return self._received
-
-    def _record(self) -> None:
-        """Run a few times, so that kernels are compiled and constants copied, then record."""
-        self._stream = torch.cuda.Stream(self._device)
-        self._stream.wait_stream(torch.cuda.current_stream(self._device))
-        with torch.inference_mode(), torch.cuda.stream(self._stream):
-            for _ in range(_WARM_UP):
-                self._path(self._input, self._room)
-        self._stream.synchronize()
-        self._graph = torch.cuda.CUDAGraph()
-        with torch.inference_mode(), torch.cuda.graph(self._graph, stream=self._stream):
-            self._output = self._path(self._input, self._room)
-        self._received = torch.empty(self._output.shape, dtype=torch.uint8, pin_memory=True)
 
 
 def bucket(count: int) -> int:

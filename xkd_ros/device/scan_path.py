@@ -131,6 +131,11 @@ class PathState(NamedTuple):
     broken: int
 
 
+def answer_bytes(points: int) -> int:
+    """Size of the answer about so many raw points."""
+    return 8 * _STATE + 9 * points
+
+
 def unpack_answer(buffer: np.ndarray, count: int) -> tuple[Segmentation, PathState]:
     """Read an answer.
 

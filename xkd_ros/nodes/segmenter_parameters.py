@@ -13,7 +13,7 @@ from xkd_ros.nodes.parameters import ParameterSpec, ParameterTable
 from xkd_ros.nodes.qos import DURABILITIES, RELIABILITIES
 from xkd_ros.teacher.model_folder import DEFAULT_TEACHER
 
-BACKENDS = ("auto", "numba", "onnxruntime", "torch", "torch-bf16", "tensorrt")
+BACKENDS = ("auto", "numba", "onnxruntime", "torch", "torch-bf16", "tensorrt", "cuda")
 
 USAGE = """\
 segmenter: names every lidar point. Lifecycle node; starts by itself unless autostart:=false.

@@ -66,7 +66,7 @@ class Segmenter:
 
         Args:
             folder: Holds card.json and the weights.
-            backend: numba, torch, torch-bf16, onnxruntime or tensorrt; auto tries them on three scans and keeps the fastest.
+            backend: numba, torch, torch-bf16, onnxruntime, tensorrt or cuda; auto tries them on three scans and keeps the fastest.
             threads: CPU threads; None takes all.
             outside: As for the constructor.
         Raises:

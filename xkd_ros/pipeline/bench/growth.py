@@ -37,12 +37,12 @@ def run_bench_growth(model: Path, backend: str, threads: int | None, json: Path 
         ModelError: an unusable model or backend.
     """
     segmenter = Segmenter.load(model, backend, threads)
-    clouds = list(_clouds())
+    clouds = list(large_scans())
     rows = []
     with make_progress() as display:
         task = display.add_task("timing scans", total=len(_STRIDES), note="")
         for beams, columns in _STRIDES:
-            thinned = [_every(scan, beams, columns) for scan in clouds]
+            thinned = [every(scan, beams, columns) for scan in clouds]
             display.update(task, note=f"{_BEAMS // beams} beams")
             ms = interleaved_ms({str(number): partial(segmenter.segment, *scan) for number, scan in enumerate(thinned)})
             stages = segmenter.segment(*thinned[0]).stage_ms
@@ -76,14 +76,15 @@ def slope(rows: list[dict[str, Any]]) -> float:
     return round(float(np.polyfit(points, ms, 1)[0]), 3)
 
 
-def _clouds() -> list[Scan]:
+def large_scans() -> list[Scan]:
+    """Scan one building by 128 beams from a few places."""
     rig = load_simulated_rig("ouster16")
     rig = replace(rig, simulation=rig.simulation.model_copy(update={"lidar": _LIDAR}), rig=rig.rig.model_copy(update={"cameras": []}))
     walk = Walkthrough(_BUILDING, rig, max(_MOMENTS_S) / 10 + 1)
     return [walk.scan(moment, keep_empty=True)[0] for moment in _MOMENTS_S]
 
 
-def _every(scan: Scan, beams: int, columns: int) -> tuple[np.ndarray, np.ndarray]:
+def every(scan: Scan, beams: int, columns: int) -> tuple[np.ndarray, np.ndarray]:
     """Keep each n-th beam and column; points (M, 3) and intensity (M,)."""
     assert scan.intensity is not None and scan.ring is not None and scan.time_s is not None  # every simulated sensor measures them
     column = np.rint(scan.time_s / SCAN_PERIOD_S * _COLUMNS).astype(int)

@@ -9,6 +9,7 @@ import yaml
 
 from xkd_ros.core.errors import ConfigError
 from xkd_ros.core.files import write_atomic
+from xkd_ros.pipeline.bench.gpu import gpu_tables
 from xkd_ros.pipeline.progress import console
 from xkd_ros.pipeline.studies.table import StudyTable
 
@@ -130,4 +131,8 @@ def _growth(facts: dict[str, Any]) -> list[StudyTable]:
     return [StudyTable("A whole scan, from 16 beams to 128: ms (`xkd bench growth`)", names, rows, notes)]
 
 
-_TABLES = {"node": _node, "model": _model, "preprocess": _preprocess, "growth": _growth, "training": _training}
+def _gpu(facts: dict[str, Any]) -> list[StudyTable]:
+    return gpu_tables(facts) if facts else []
+
+
+_TABLES = {"gpu": _gpu, "node": _node, "model": _model, "preprocess": _preprocess, "growth": _growth, "training": _training}

@@ -66,31 +66,43 @@ class Reference:
         if network.norm == "batch":
             self._module.compress()
 
-    def prepare(self, net_input: NetInput, cells: np.ndarray) -> Callable[[], np.ndarray]:
+    def prepare(
+        self, net_input: NetInput, cells: np.ndarray, device: str = "cpu", precision: torch.dtype = torch.float32
+    ) -> Callable[[], np.ndarray]:
         """Lay out one scan as that code wants it, and return what computes its (N, C) logits.
 
         Args:
             net_input: The scan.
             cells: (3, N) int64 flat index into this network's grids.
+            device: Where the scan lies and the network runs.
+            precision: Of the matrix products, by autocast.
         """
-        inputs = _inputs(net_input, cells)
+        inputs, module = [part.to(device) for part in _inputs(net_input, cells)], self._module.to(device)
 
         def run() -> np.ndarray:
-            with torch.inference_mode():
-                logits: torch.Tensor = self._module(*inputs)
-            return logits[0].T.numpy()
+            with torch.inference_mode(), torch.autocast(device, precision, enabled=precision != torch.float32):
+                logits: torch.Tensor = module(*inputs)
+            return logits[0].T.float().cpu().numpy()
 
         return run
 
-    def prepare_training(self, net_input: NetInput, cells: np.ndarray) -> Callable[[], torch.Tensor]:
-        """As `prepare`, but what is returned runs forward and backward in training mode and gives the (N, C) logits."""
-        inputs, module = _inputs(net_input, cells), self._module.train()
+    def prepare_training(
+        self, net_input: NetInput, cells: np.ndarray, scans: int = 1, device: str = "cpu", precision: torch.dtype = torch.float32
+    ) -> Callable[[], torch.Tensor]:
+        """As `prepare`, but what is returned runs forward and backward in training mode, on a scan repeated to a batch.
+
+        Returns:
+            Gives the (N, C) logits of the first scan.
+        """
+        module = self._module.to(device).train()
+        inputs = [part.to(device).expand(scans, *part.shape[1:]).contiguous() for part in _inputs(net_input, cells)]
 
         def run() -> torch.Tensor:
             module.zero_grad()
-            logits: torch.Tensor = module(*inputs)[0].T
-            logits.square().mean().backward()
-            return logits.detach()
+            with torch.autocast(device, precision, enabled=precision != torch.float32):
+                logits: torch.Tensor = module(*inputs)
+            logits.float().square().mean().backward()
+            return logits[0].T.detach()
 
         return run
 

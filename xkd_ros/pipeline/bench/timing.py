@@ -25,6 +25,11 @@ _SEARCHED_SCANS = 60
 
 def interleaved_ms(contestants: Mapping[str, Callable[[], object]], repeats: int = _REPEATS) -> dict[str, float]:
     """Time each contestant in turn, again and again, so that a busy moment of the machine hits all of them; medians in ms."""
+    return {name: float(np.median(values)) for name, values in interleaved_times(contestants, repeats).items()}
+
+
+def interleaved_times(contestants: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
+    """As `interleaved_ms`, but all times."""
     for _ in range(_WARM_UP):
         for run in contestants.values():
             run()
@@ -34,7 +39,7 @@ def interleaved_ms(contestants: Mapping[str, Callable[[], object]], repeats: int
             begun = time.perf_counter()
             run()
             times[name].append(1e3 * (time.perf_counter() - begun))
-    return {name: float(np.median(values)) for name, values in times.items()}
+    return times
 
 
 def machine_ceilings() -> dict[str, Any]:
