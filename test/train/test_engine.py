@@ -77,6 +77,18 @@ def test_resumes_to_the_same_weights(tmp_path: Path) -> None:
     assert torch.equal(whole_average.weight, resumed_average.weight)
 
 
+def test_time_spent_on_batches_is_told(tmp_path: Path) -> None:
+    def sample(number: int) -> torch.Tensor:
+        time.sleep(0.02)
+        return _sample(number)
+
+    seen: list[dict[str, float]] = []
+    model, fabric = nn.Linear(3, 1), make_fabric("32-true")
+    fit(model, _loss, sample, _collate, CONFIG, tmp_path, fabric, progress=lambda done, total, facts: seen.append(facts))
+    assert all(0 <= facts["waiting"] <= 1 for facts in seen) and seen[-1]["waiting"] > 0.2
+    assert json.loads((tmp_path / "log.jsonl").read_text().splitlines()[-1])["waiting"] == seen[-1]["waiting"]
+
+
 def test_the_average_is_evaluated_now_and_then_and_at_the_end(tmp_path: Path) -> None:
     seen: dict[int, torch.Tensor] = {}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from xkd_ros.train.config import EngineConfig
-from xkd_ros.train.stream import batches, deal
+from xkd_ros.train.stream import batches, deal, loading_processes
 
 
 def _stream(rank: int = 0, world: int = 1, step: int = 0, **settings) -> list[list[int]]:
@@ -37,6 +38,15 @@ def test_a_run_that_continues_sees_the_same_batches(balance: int, accumulate: in
     whole = _stream(**settings)[: 10 * accumulate]
     for step in (1, 4, 7, 9, 10):
         assert _stream(step=step, **settings)[: (10 - step) * accumulate] == whole[step * accumulate :]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "device", "world", "found"),
+    [(None, "cpu", 1, 0), (None, "cuda", 1, 12), (None, "cuda", 4, 3), (None, "cuda", 16, 0), (0, "cuda", 1, 0), (5, "cpu", 1, 5)],
+)
+def test_loading_gets_the_cores_that_training_leaves(wanted, device, world, found, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 16)
+    assert loading_processes(wanted, device, world) == found
 
 
 def test_a_window_loses_and_repeats_nothing() -> None:

@@ -56,7 +56,7 @@ class StageConfig(BaseModel):
     precision: Precision = Field("auto", description="auto: bf16-mixed on GPUs that have it, else 32-true")
     balance_steps: int = Field(1, ge=1, description="steps whose scans are dealt out evenly by points; 8 keeps processes from waiting")
     save_every: int = Field(100, ge=1)
-    workers: int = Field(0, ge=0)
+    workers: int | None = Field(None, ge=0, description="data loading processes per training process; none: as many as help")
     tensorboard: bool = True
     seed: int = 0
     input: InputConfig = InputConfig()

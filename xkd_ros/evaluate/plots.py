@@ -21,7 +21,7 @@ _MOST_LINES = len(_LINES)
 # The shares of points fill the lower third at most.
 _SHARES_SCALE = 3.0
 # Figures that are no score of the model and would squeeze the others.
-_NOT_SCORES = ("loss", "lr", "samples_per_s")
+_NOT_SCORES = ("loss", "lr", "samples_per_s", "waiting")
 
 
 def draw_curves(log: TrainingLog) -> bytes | None:

@@ -118,6 +118,8 @@ def _curves(page: Page, files: RunFiles, missing: _Missing) -> None:
         rate = log.curves.get("samples_per_s")
         facts = [f"step {log.last_step}" + (f" of {log.steps}" if log.steps else "")]
         facts += [f"{np.median(rate[:, 1]):.1f} samples/s (median)"] if rate is not None else []
+        waiting = log.curves.get("waiting")
+        facts += [f"{100 * waiting[-1, 1]:.0f} % of the time for batches"] if waiting is not None else []
         facts += [f"{log.broken} unreadable lines"] if log.broken else []
         page.picture(picture, f"{stage}: {', '.join(facts)}. Loss: thin as logged, thick its running median.")
 

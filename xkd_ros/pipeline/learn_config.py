@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -13,10 +13,13 @@ from xkd_ros.core.card import GeometryConfig, NetworkConfig
 from xkd_ros.core.config import change, load_yaml, validate
 from xkd_ros.distill.methods import FINETUNE, METHODS, MethodConfig
 from xkd_ros.distill.pseudo_config import PseudoConfig
-from xkd_ros.distill.recipe import DistilConfig, FinetuneConfig, ProbeConfig, Recipe
+from xkd_ros.distill.recipe import DistilConfig, FinetuneConfig, ProbeConfig, Recipe, StageConfig
 from xkd_ros.distill.student_input import StudentConfig
 from xkd_ros.teacher.config import TargetConfig, TeacherConfig
 from xkd_ros.teacher.model_folder import DEFAULT_TEACHER
+
+
+StageT = TypeVar("StageT", bound=StageConfig)
 
 
 class LearnConfig(BaseModel):
@@ -71,6 +74,10 @@ class LearnConfig(BaseModel):
         if not self.cache and busy:
             raise ValueError(f"without cache the teacher looks while the student learns, in the same process: set {busy[0]}.workers to 0")
         return self
+
+    def loaded(self, stage: StageT) -> StageT:
+        """Return a stage that the teacher may take part in: without stored answers it looks in the same process, so none loads data."""
+        return stage if self.cache else stage.model_copy(update={"workers": 0})
 
     @property
     def teachers(self) -> tuple[str, ...]:

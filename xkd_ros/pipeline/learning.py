@@ -5,7 +5,6 @@ bags → frames → targets → distill → pseudo → probe → finetune → ev
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,6 +49,7 @@ from xkd_ros.teacher.model_folder import find_teacher
 from xkd_ros.teacher.target_store import TargetStore
 from xkd_ros.teacher.target_writer import write_targets
 from xkd_ros.teacher.teacher import Teacher, load_teacher
+from xkd_ros.train.engine import Progress
 
 if TYPE_CHECKING:
     from xkd_ros.bags.frame import Frame
@@ -59,7 +59,6 @@ _SURE = 0.8
 
 _METHODS = {"pseudo": "label-free distillation", "given": "given labels", "both": "given labels and label-free distillation"}
 
-Progress = Callable[[int, int, dict[str, float]], None]
 SHOWN = "shown"
 """Key of the lines of a stage's facts that are printed and not kept."""
 
@@ -138,9 +137,8 @@ class Learning:
         network = config.network.model_copy(update={"classes": len(self.class_map.label_set)})
         if config.start is not None:
             return self._take_backbone(config.start), {"start": str(config.start)}
-        backbone = run_distil(
-            frames, self.open_targets(frames), network, config.student, config.distill, self.work / "distill", self.fabric, progress
-        )
+        stage, folder = config.loaded(config.distill), self.work / "distill"
+        backbone = run_distil(frames, self.open_targets(frames), network, config.student, stage, folder, self.fabric, progress)
         return backbone.card.sha256, {}
 
     def pseudo(self, progress: Progress) -> Result:
@@ -166,7 +164,7 @@ class Learning:
         lesson = self._lesson(config.method != FINETUNE)
         if isinstance(config, PartDistillConfig):
             lesson = self._with_units(lesson, config, folder / "units", progress)
-        student = train_student(lesson, config, folder, self.fabric, progress)
+        student = train_student(lesson, self.config.loaded(config), folder, self.fabric, progress)
         shown = load_unit_report(folder).lines(self.class_map.label_set.names) if (folder / UNIT_REPORT_NAME).is_file() else []
         recipe = {"method": _METHODS[self.config.labels], **self.config.model_dump(mode="json")}
         return self._keep(student, "finetune", recipe), {SHOWN: shown}

@@ -34,6 +34,10 @@ class EngineConfig(BaseModel):
     precision: Precision = Field("auto", description="auto: bf16-mixed on GPUs that have it, else 32-true")
     save_every: int = Field(100, ge=1)
     evaluate_every: int = Field(1000, ge=1)
-    workers: int = Field(0, ge=0, description="data loading processes per training process")
+    workers: int | None = Field(
+        None,
+        ge=0,
+        description="data loading processes per training process; none: 0 on a CPU, up to 12 beside a GPU",
+    )
     tensorboard: bool = Field(True, description="write curves for TensorBoard where it is installed")
     seed: int = 0

@@ -29,7 +29,8 @@ from xkd_ros.train.stream import batches
 
 ModelT = TypeVar("ModelT", bound=nn.Module)
 Progress = Callable[[int, int, dict[str, float]], None]
-"""(done, total, {"loss", "lr", "samples_per_s"})"""
+"""(done, total, {"loss", "lr", "samples_per_s", "waiting"}): the last is the share of the time in which batches were made or awaited,
+the most that a GPU can have been idle for them."""
 
 logger = logging.getLogger(__name__)
 _LOG_EVERY = 50
@@ -94,7 +95,8 @@ def fit(
         sweep(folder)
         log = RunLog(folder, first, config.tensorboard)
     stream = batches(sample, collate, size, config, fabric, first)
-    started = time.monotonic()
+    started, waited = time.monotonic(), 0.0
+    batch = next(stream, None)
     for step in range(first, config.steps):
         rate = learning_rate(step, config)
         set_rates(optimizer, groups, rate)
@@ -103,11 +105,14 @@ def fit(
         statistics = [buffer.clone() for buffer in model.buffers()]
         value = 0.0
         for part in range(config.accumulate):
-            batch = next(stream)
             torch.manual_seed(((config.seed * 1_000_003 + step) * config.accumulate + part) * fabric.world_size + fabric.global_rank)
             with fabric.no_backward_sync(wrapped, enabled=part < config.accumulate - 1):
                 share = loss(wrapped, batch) / config.accumulate
                 fabric.backward(share)
+            # The next batch is made while the device is still at work on this one.
+            asked = time.monotonic()
+            batch = next(stream, None)
+            waited += time.monotonic() - asked
             value += float(share.detach())
         norm = fabric.clip_gradients(wrapped, optimizer, max_norm=config.clip_norm or math.inf, error_if_nonfinite=False)
         # A NaN would poison weights and batch statistics for good; every process sees the same reduced norm, so all skip together.
@@ -122,8 +127,8 @@ def fit(
         done = step + 1
         if log:
             samples = (done - first) * config.batch * config.accumulate * fabric.world_size
-            speed = samples / (time.monotonic() - started)
-            facts = {"loss": value, "lr": rate, "samples_per_s": speed}
+            elapsed = time.monotonic() - started
+            facts = {"loss": value, "lr": rate, "samples_per_s": samples / elapsed, "waiting": waited / elapsed}
             if progress:
                 progress(done, config.steps, facts)
             if done % _LOG_EVERY == 0 or done == config.steps:

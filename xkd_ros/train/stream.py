@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+import torch
 from lightning_fabric import Fabric
 from torch.utils.data import DataLoader, Dataset
 
 from xkd_ros.train.config import EngineConfig
+
+_MOST_WORKERS = 12
+
+
+def loading_processes(wanted: int | None, device: torch.device | str, world: int) -> int:
+    """Choose how many processes load data for one of `world` training processes on this machine.
+
+    Args:
+        wanted: As configured; None lets the machine decide.
+        device: That the network runs on.
+        world: Training processes.
+    """
+    if wanted is not None:
+        return wanted
+    spare = (os.cpu_count() or 1) // max(1, world) - 1
+    return max(0, min(_MOST_WORKERS, spare)) if torch.device(device).type == "cuda" else 0
 
 
 class _Windows(Dataset[list[Any]]):
@@ -69,8 +87,9 @@ def batches(
     first, skipped = divmod(step, config.balance_steps)
     windows = _Windows(sample, collate, size, config, fabric, first)
     # batch_size None: a window is collated already.
+    workers = loading_processes(config.workers, fabric.device, fabric.world_size)
     loader: Iterable[list[Any]] = DataLoader(
-        windows, batch_size=None, collate_fn=_unchanged, num_workers=config.workers, persistent_workers=config.workers > 0
+        windows, batch_size=None, collate_fn=_unchanged, num_workers=workers, persistent_workers=workers > 0
     )
     for number, window in enumerate(loader):
         for batch in window[skipped * config.accumulate if number == 0 else 0 :]:

@@ -47,7 +47,6 @@ Part = Literal["train", "val"]
 CLASSES = "indoor12"
 RANDOM_TEACHER = "random-image-network"
 """Control: an image network that never learnt anything."""
-_MOST_WORKERS = 12
 
 
 class Workshop:
@@ -72,10 +71,9 @@ class Workshop:
         self._teachers: dict[str, Teacher] = {}
 
     @property
-    def workers(self) -> int:
-        """Processes that prepare batches: one beside a network that computes on the same cores, most of the cores beside a GPU."""
-        cores = os.cpu_count() or 1
-        return min(1, cores - 1) if self.fabric.device.type == "cpu" else max(0, min(_MOST_WORKERS, cores - 2))
+    def workers(self) -> int | None:
+        """Processes that prepare batches: one beside a network that computes on the same cores, as many as help beside a GPU."""
+        return min(1, (os.cpu_count() or 1) - 1) if self.fabric.device.type == "cpu" else None
 
     def network(self, depth: int | None = None) -> NetworkConfig:
         """Sizes of the student; `depth` instead of the usual one."""
