@@ -18,7 +18,6 @@ from xkd_ros.distill.student_input import StudentConfig
 from xkd_ros.teacher.config import TargetConfig, TeacherConfig
 from xkd_ros.teacher.model_folder import DEFAULT_TEACHER
 
-
 StageT = TypeVar("StageT", bound=StageConfig)
 
 
