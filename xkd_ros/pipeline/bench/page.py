@@ -35,6 +35,8 @@ def write_page(figures: Path, out: Path) -> None:
         "not those of two days.",
         "",
     ]
+    if not (figures / "gpu.json").is_file():
+        lines += [f"Nothing here was measured on a GPU: `xkd bench gpu --json {figures}/gpu.json` does that.", ""]
     lines += [table.markdown() for table in parts]
     log = figures / LOG_NAME
     if log.is_file():
