@@ -43,7 +43,10 @@ def test_what_a_gpu_is_timed_on_runs_step_by_step_on_a_cpu(tmp_path: Path, monke
     facts = gpu.run_bench_gpu(None, 3, 16, "300", 3, tmp_path / "gpu.json", device="cpu")
     (row,), (scan,), (step,) = facts["rows"], facts["scans"], facts["steps"]
     assert set(row["ms"]) == {"layers, bf16", "plain torch, step by step", "plain torch, graph"}
-    assert all(share > 0.97 for share in row["labels_of_fp32"].values()) and step["peak_gb"] == {"ours, bf16": None}
+    assert all(share > 0.97 for share in row["labels_of_fp32"].values()) and set(step["peak_gb"]) == {
+        "ours, bf16",
+        "ours, bf16, blocks computed again",
+    }
     assert scan["size"] == 1024 and set(scan["ms"]) == {"prepared on the CPU, layers, bf16", "whole way, plain torch"}
     write_page(tmp_path, tmp_path / "page.md")
     assert "Whole scans on a GPU, WI-3-16" in (tmp_path / "page.md").read_text()

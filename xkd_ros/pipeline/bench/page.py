@@ -137,4 +137,12 @@ def _gpu(facts: dict[str, Any]) -> list[StudyTable]:
     return gpu_tables(facts) if facts else []
 
 
-_TABLES = {"gpu": _gpu, "node": _node, "model": _model, "preprocess": _preprocess, "growth": _growth, "training": _training}
+_TABLES = {
+    "gpu": _gpu,
+    "node": _node,
+    "model": _model,
+    "model-256": _model,
+    "preprocess": _preprocess,
+    "growth": _growth,
+    "training": _training,
+}
