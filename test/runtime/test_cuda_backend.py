@@ -69,6 +69,14 @@ def test_answers_that_are_no_numbers_are_an_error() -> None:
         CudaBackend(broken, CARD, "cpu", "float32", kernels=False).label_scan(POINTS, RAW, np.eye(3), CARD.intensity, False)
 
 
+def test_points_without_measurement_do_not_hide_broken_answers() -> None:
+    broken = seeded_student(CARD.network, 5).eval()
+    broken.head.weight.data[0] = np.nan
+    points = np.where(np.arange(len(POINTS))[:, None] % 4 > 0, np.float32(np.nan), POINTS)
+    with pytest.raises(ModelError, match="no finite answer"):
+        CudaBackend(broken, CARD, "cpu", "float32", kernels=False).label_scan(points, RAW, np.eye(3), CARD.intensity, False)
+
+
 def test_one_that_keeps_failing_gives_way_to_the_ordinary_way() -> None:
     class Failing:
         name = "cuda"

@@ -83,9 +83,9 @@ class CudaBackend:
         self, points_m: np.ndarray, intensity: np.ndarray | None, rotation: np.ndarray, statistics: IntensityConfig, inside_only: bool
     ) -> Segmentation:
         """Label every point of a raw scan; see `backend.ScanBackend`."""
-        answer, broken = self._path(points_m, intensity, rotation, statistics, inside_only)
-        if broken > MAX_BROKEN * len(points_m):
-            raise ModelError(f"backend {self.name} gave no finite answer for {broken} of {len(points_m)} points")
+        answer, state = self._path(points_m, intensity, rotation, statistics, inside_only)
+        if state.broken > MAX_BROKEN * state.voxels:
+            raise ModelError(f"backend {self.name} gave no finite answer for {state.broken} of {state.voxels} points")
         return answer
 
     def agreement_with(self, reference: Backend, room: tuple[int, int, float] = _PROBE) -> float:
