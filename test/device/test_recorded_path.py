@@ -7,6 +7,7 @@ import weakref
 
 import numpy as np
 import pytest
+import torch
 from torch import Tensor, float32
 
 from xkd_ros.core.card import GeometryConfig, ModelCard, NetworkConfig
@@ -75,3 +76,14 @@ def test_what_is_not_used_any_more_goes_at_once() -> None:
         assert gone() is None
     finally:
         gc.enable()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_recordings_share_their_memory_in_any_order() -> None:
+    plain, scans = RecordedPath(CountedPath(), "cpu"), [_apart(32, 0.3), _apart(60, 0.3), _apart(20, 1.0), _apart(0, 1.0)]
+    scans[1][0] = np.nan
+    recorded = RecordedPath(ScanPath(CARD, DeviceStudent(STUDENT, float32, "cuda", kernels=True), kernels=True), "cuda")
+    for number in (0, 1, 2, 3, 2, 1, 0, 1, 3, 0):
+        ours, theirs = (path(scans[number], None, np.eye(3), CARD.intensity)[0] for path in (recorded, plain))
+        assert (ours.labels == theirs.labels).all() or (ours.labels == theirs.labels).mean() > 0.99

@@ -64,10 +64,10 @@ def _table(flat: Tensor, real: Tensor, shape: tuple[int, int]) -> tuple[PlaneTab
     halo_of, halos = compact(every, touched, most_halo, whole)
     row = _rows(cell_of, whole, most)  # (H * W + 1,) grid → occupied row
     halo_row = _rows(halo_of, whole, most_halo)
-    cell = torch.where(real, row[flat], most)
+    cell = torch.where(real, row[flat], most).to(torch.int32)
     size = torch.where(cell_of < whole, count[cell_of.clamp(max=whole - 1)], 0)
     table = PlaneTable(
-        cell=cell.to(torch.int32),
+        cell=cell,
         order=cell.sort(stable=True).indices.to(torch.int32),
         bounds=begin_of(size),
         inverse_count=1 / (size.float() + COUNT_EPS),

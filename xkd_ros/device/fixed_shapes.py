@@ -6,15 +6,18 @@ A number goes into a tensor by `fill_` and the like: `tensor[0] = number` is a c
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 
 import torch
 from torch import Tensor
 
 
-@lru_cache(maxsize=256)
+@cache
 def constant(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Return (V,) numbers on a device, copied there once: a CUDA graph must not copy from the host's ordinary memory."""
+    """Return (V,) numbers on a device, copied there once: a CUDA graph must not copy from the host's ordinary memory.
+
+    They stay for good, as graphs remember where they lie.
+    """
     return torch.tensor(values, dtype=dtype, device=device)
 
 
