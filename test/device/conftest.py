@@ -83,7 +83,8 @@ def build(self, *values, grid, warmup, num_warps, **constants):
     signature = {n: kinds.get(n, "constexpr") for n in names}
     source = ASTSource(self, signature, constexprs=constants)
     compiled = compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": num_warps})
-    print(self.__name__, "cubin" in compiled.asm, compiled.metadata.shared)
+    again = [p.name for p in self.params if kinds.get(p.name) == "i32" and not p.do_not_specialize]
+    print(self.__name__, "cubin" in compiled.asm, compiled.metadata.shared, *again)
 
 JITFunction.run = build
 """
@@ -92,7 +93,10 @@ JITFunction.run = build
 
 @pytest.fixture
 def compile_for_gpu(tmp_path: Path) -> Callable[[str], list[list[str]]]:
-    """Run a program in a process of its own, where launched kernels are compiled: name, whether there is code, bytes of shared memory."""
+    """Run a program in a process of its own, where launched kernels are compiled.
+
+    Of each it tells the name, whether there is code, the bytes of shared memory, and the numbers whose values would make it compile again.
+    """
     pytest.importorskip("triton")
 
     def compiled(program: str) -> list[list[str]]:

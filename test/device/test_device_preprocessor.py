@@ -141,3 +141,13 @@ def test_heading_is_that_of_the_cpu(degrees: int) -> None:
     found = float(estimate_heading(torch.from_numpy(points), torch.from_numpy(usable)))
     assert found == pytest.approx(heading.estimate_heading(points[usable]), abs=1e-12)
     assert float(estimate_heading(torch.from_numpy(points), torch.arange(len(points)) < 40)) == 0.0
+
+
+@pytest.mark.parametrize("first", [np.nan, np.inf, 60.0, 3e9])
+def test_heading_does_not_look_at_what_is_not_usable(first: float) -> None:
+    points = POINTS.copy()
+    points[0] = first
+    usable = np.isfinite(points).all(1) & (points != 0).any(1) & (np.abs(points) < 50).all(1)
+    found = float(estimate_heading(torch.from_numpy(points), torch.from_numpy(usable)))
+    assert found == pytest.approx(heading.estimate_heading(points[usable]), abs=1e-12)
+    assert float(estimate_heading(torch.full((8, 3), first), torch.zeros(8, dtype=torch.bool))) == 0.0

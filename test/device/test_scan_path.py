@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.overrides import TorchFunctionMode
 
 from xkd_ros.core.card import GeometryConfig, IntensityConfig, ModelCard, NetworkConfig
 from xkd_ros.core.se3 import rotation_from_rpy
@@ -82,3 +85,21 @@ def test_nothing_is_asked_of_the_device_on_the_way(student: Student) -> None:
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:
         answer = path(mode.from_tensor(packed), 3200)
         assert answer.dtype == torch.uint8 and answer.shape == (24 + 9 * 4000,)
+
+
+class _NothingFromTheHost(TorchFunctionMode):
+    """Refuses what would copy from the host's ordinary memory, which a CUDA graph must not: numbers written at a place are copied, too."""
+
+    REFUSED = (torch.tensor, torch.as_tensor, torch.from_numpy, torch.Tensor.__setitem__)
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        assert func not in self.REFUSED, func
+        return func(*args, **(kwargs or {}))
+
+
+def test_nothing_is_copied_from_the_host_on_the_way(student: Student) -> None:
+    path = ScanPath(CARD, DeviceStudent(student, torch.float32, "cpu", kernels=False), kernels=False)
+    packed = _packed(POINTS, RAW, 4000)
+    path(packed, 3200)  # constants are copied to the device once
+    with _NothingFromTheHost():
+        path(packed, 3200)

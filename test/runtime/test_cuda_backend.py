@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from xkd_ros.core.card import GeometryConfig, IntensityConfig, ModelCard, NetworkConfig
 from xkd_ros.core.errors import ModelError
@@ -69,6 +70,14 @@ def test_answers_that_are_no_numbers_are_an_error() -> None:
         CudaBackend(broken, CARD, "cpu", "float32", kernels=False).label_scan(POINTS, RAW, np.eye(3), CARD.intensity, False)
 
 
+def test_points_without_measurement_do_not_hide_broken_answers() -> None:
+    broken = seeded_student(CARD.network, 5).eval()
+    broken.head.weight.data[0] = np.nan
+    points = np.where(np.arange(len(POINTS))[:, None] % 4 > 0, np.float32(np.nan), POINTS)
+    with pytest.raises(ModelError, match="no finite answer"):
+        CudaBackend(broken, CARD, "cpu", "float32", kernels=False).label_scan(points, RAW, np.eye(3), CARD.intensity, False)
+
+
 def test_one_that_keeps_failing_gives_way_to_the_ordinary_way() -> None:
     class Failing:
         name = "cuda"
@@ -90,4 +99,12 @@ def test_one_that_keeps_failing_gives_way_to_the_ordinary_way() -> None:
 
 def test_without_a_gpu_it_says_so(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no CUDA device"):
+        CudaBackend.load(tmp_path, CARD)
+
+
+def test_an_old_gpu_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (7, 5))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla T4")
+    with pytest.raises(ModelError, match=r"Tesla T4 has compute capability 7\.5, 8\.0 is needed"):
         CudaBackend.load(tmp_path, CARD)

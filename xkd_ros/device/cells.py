@@ -81,7 +81,7 @@ def _rows(cells: Tensor, whole: int, nowhere: int) -> Tensor:
     """Invert (R,) grid cells into (whole + 1,) rows; `nowhere` for the cells that are not listed, and for what lies outside."""
     row = cells.new_full((whole + 1,), nowhere).scatter_(0, cells, torch.arange(len(cells), device=cells.device))
     # Free rows of `cells` were written to the place for what lies outside.
-    row[whole] = nowhere
+    row[whole:].fill_(nowhere)
     return row
 
 

@@ -1,4 +1,8 @@
-"""What lets a program without data-dependent shapes choose and group: everything has room for the most there can be."""
+"""What lets a program without data-dependent shapes choose and group: everything has room for the most there can be.
+
+A number goes into a tensor by `fill_` and the like: `tensor[0] = number` is a copy from the host, which a CUDA graph cannot hold
+(pytorch pull request 188267 tells, and mends it for later versions).
+"""
 
 from __future__ import annotations
 

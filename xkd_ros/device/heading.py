@@ -25,7 +25,8 @@ def estimate_heading(points: Tensor, usable: Tensor) -> Tensor:
     step = ((count + LARGEST_VOTES - 1) // LARGEST_VOTES).clamp(min=1)
     vote = torch.arange(LARGEST_VOTES, device=points.device) * step
     votes = vote < count
-    xy = points[chosen[vote.clamp(max=len(points) - 1)], :2].double()
+    # Who does not vote may be no number or far away, and would count in a bin that is not there.
+    xy = torch.where(votes.unsqueeze(1), points[chosen[vote.clamp(max=len(points) - 1)], :2], 0.0).double()
     coarse = torch.arange(-45.0, 45.0, COARSE_DEG, dtype=torch.float64, device=points.device) * (np.pi / 180)
     best = of_largest(coarse, _peakedness(xy, votes, coarse))
     offsets = torch.arange(-COARSE_DEG, COARSE_DEG + FINE_DEG / 2, FINE_DEG, dtype=torch.float64, device=points.device)

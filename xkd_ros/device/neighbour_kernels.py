@@ -33,7 +33,6 @@ def search_bins(queries: Tensor, binned: BinnedPoints, count: int, own: bool) ->
         binned.starts,
         found,
         len(binned.points),
-        own,
         *binned.low,
         *grids[0],
         *grids[1],
@@ -41,6 +40,7 @@ def search_bins(queries: Tensor, binned: BinnedPoints, count: int, own: bool) ->
         COUNT=count,
         KEEP=triton.next_power_of_2(count),
         AT_ONCE=_AT_ONCE,
+        OWN=own,
         num_warps=1,
     )
     return found
@@ -109,16 +109,16 @@ def _ask(x, y, z, own, rows, number, starts, lx, ly, lz, edge, nx, ny, nz, COUNT
     return keys, worst <= sure * sure
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["points", "x0", "y0", "z0", "f0", "x1", "y1", "z1", "f1", "x2", "y2", "z2", "f2"])
 def _search(
-    queries, rows, number, starts, found, points, own,
+    queries, rows, number, starts, found, points,
     lx, ly, lz, e0, x0, y0, z0, f0, e1, x1, y1, z1, f1, e2, x2, y2, z2, f2,
-    COUNT: tl.constexpr, KEEP: tl.constexpr, AT_ONCE: tl.constexpr,
+    COUNT: tl.constexpr, KEEP: tl.constexpr, AT_ONCE: tl.constexpr, OWN: tl.constexpr,
 ):  # fmt: skip
-    """Find the nearest points of one query on three grids, each with its edge, sizes and first bin."""
+    """Find the nearest points of one query on three grids, each with its edge, sizes and first bin; not itself where it is its OWN."""
     query = tl.program_id(0)
     x, y, z = tl.load(queries + 3 * query), tl.load(queries + 3 * query + 1), tl.load(queries + 3 * query + 2)
-    barred = tl.where(own, query, -1)
+    barred = query if OWN else -1
     keys, sure = _ask(x, y, z, barred, rows, number, starts + f0, lx, ly, lz, e0, x0, y0, z0, COUNT, KEEP, AT_ONCE)
     if not sure:
         more, numbers = rows + 3 * points, number + points

@@ -2,7 +2,8 @@
 
 In: contiguous tensors on one device, the current one. Shapes depend on shapes alone, nothing waits for the device, and sums have a
 fixed order, without atomics: a CUDA graph can hold them, and the same scan gives the same bits. Speed: unmeasured.
-Threads of a warp stand side by side along the channels, so that they read whole lines. Sizes of the network are compiled in.
+Threads of a warp stand side by side along the channels, so that they read whole lines. Sizes of the network are compiled in, those of a
+scan are not looked at by the compiler: no scan makes it compile again. Offsets of rows are 64 bits wide, numbers of rows 32.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def _standardised(token, real, eps, CHANNELS: tl.constexpr):
     return away * tl.rsqrt(variance + eps)[:, None]
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["points"])
 def _neighbour_max(
     features, neighbours, weight1, bias1, weight2, best, points,
     FEATURES: tl.constexpr, CHANNELS: tl.constexpr, NEAR: tl.constexpr,
@@ -67,7 +68,7 @@ def _neighbour_max(
     largest = tl.max(tl.reshape(answer, (POINTS, GROUP, OUTER)), axis=1)
     point = first + tl.arange(0, POINTS)
     inside = (point < points)[:, None] & (outer < CHANNELS)[None, :]
-    tl.store(best + point[:, None] * CHANNELS + outer[None, :], largest.to(best.dtype.element_ty), mask=inside)
+    tl.store(best + point.to(tl.int64)[:, None] * CHANNELS + outer[None, :], largest.to(best.dtype.element_ty), mask=inside)
 
 
 @triton.jit
@@ -84,7 +85,7 @@ def _flatten(
         place = start + tl.arange(0, ROWS)
         point = tl.load(order + place, mask=place < stop, other=0)
         real = (place < stop)[:, None] & (channel < CHANNELS)[None, :]
-        at = point[:, None] * CHANNELS + channel[None, :]
+        at = point.to(tl.int64)[:, None] * CHANNELS + channel[None, :]
         token = tl.load(tokens + at, mask=real, other=0.0) + tl.load(branch + at, mask=real, other=0.0).to(tl.float32)
         if LAYER_NORM:
             token = _standardised(token, real, eps, CHANNELS)
@@ -93,10 +94,10 @@ def _flatten(
     inside = channel < CHANNELS
     mean = total * tl.load(inverse_count + cell)
     mean = mean * tl.load(scale + channel, mask=inside, other=0.0) + tl.load(shift + channel, mask=inside, other=0.0)
-    tl.store(cells + cell * CHANNELS + channel, mean.to(cells.dtype.element_ty), mask=inside)
+    tl.store(cells + cell.to(tl.int64) * CHANNELS + channel, mean.to(cells.dtype.element_ty), mask=inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["sources", "rows"])
 def _convolve(
     source, table, kernel, bias, out, sources, rows,
     ACTIVATION: tl.constexpr, CHANNELS: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
@@ -108,14 +109,15 @@ def _convolve(
     total = tl.zeros((ROWS, COLUMNS), tl.float32) + tl.load(bias + channel, mask=inside, other=0.0)[None, :]
     for tap in tl.static_range(9):
         near = tl.load(table + row * 9 + tap, mask=row < rows, other=sources)
-        value = tl.load(source + near[:, None] * CHANNELS + channel[None, :], mask=(near < sources)[:, None] & inside[None, :], other=0.0)
+        at = near.to(tl.int64)[:, None] * CHANNELS + channel[None, :]
+        value = tl.load(source + at, mask=(near < sources)[:, None] & inside[None, :], other=0.0)
         total += value.to(tl.float32) * tl.load(kernel + tap * CHANNELS + channel, mask=inside, other=0.0)[None, :]
     total = _activated(total, ACTIVATION)
-    at = row[:, None] * CHANNELS + channel[None, :]
+    at = row.to(tl.int64)[:, None] * CHANNELS + channel[None, :]
     tl.store(out + at, total.to(out.dtype.element_ty), mask=(row < rows)[:, None] & inside[None, :])
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["points", "cells"])
 def _inflate(
     tokens, branch, mixed, cell, scale, shift, out, points, cells, eps,
     LAYER_NORM: tl.constexpr, CHANNELS: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
@@ -125,11 +127,11 @@ def _inflate(
     channel = tl.arange(0, COLUMNS)
     inside = channel < CHANNELS
     real = (point < points)[:, None] & inside[None, :]
-    at = point[:, None] * CHANNELS + channel[None, :]
+    at = point.to(tl.int64)[:, None] * CHANNELS + channel[None, :]
     own = tl.load(cell + point, mask=point < points, other=cells)
     token = tl.load(tokens + at, mask=real, other=0.0) + tl.load(branch + at, mask=real, other=0.0).to(tl.float32)
     covered = (own < cells)[:, None] & inside[None, :]
-    token += tl.load(mixed + own[:, None] * CHANNELS + channel[None, :], mask=covered, other=0.0).to(tl.float32)
+    token += tl.load(mixed + own.to(tl.int64)[:, None] * CHANNELS + channel[None, :], mask=covered, other=0.0).to(tl.float32)
     tl.store(tokens + at, token, mask=real)
     if LAYER_NORM:
         token = _standardised(token, real, eps, CHANNELS)

@@ -6,7 +6,6 @@ In: a scan. Out: what is said about its points, and how many voxel points it had
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
 
 import numpy as np
 import torch
@@ -15,8 +14,8 @@ from torch import Tensor
 from xkd_ros.core.card import IntensityConfig
 from xkd_ros.core.errors import ModelError
 from xkd_ros.core.types import Segmentation
-from xkd_ros.device.recording import Recording
-from xkd_ros.device.scan_path import ScanPath, answer_bytes, pack_scan, packed_bytes, unpack_answer
+from xkd_ros.device.recording import GraphPool, Recording
+from xkd_ros.device.scan_path import PathState, ScanPath, answer_bytes, pack_scan, packed_bytes, unpack_answer
 
 _SMALLEST = 1024
 _STEP = 2**0.5
@@ -25,8 +24,10 @@ _SPARE = 1.1
 """Room for voxel points, against the most of late."""
 _FORGET = 0.99
 """Of the most of late, after each scan with fewer."""
-_KEPT = 8
-"""Recordings; each holds the memory of its steps."""
+_WIDEST = 4.0
+"""Room against voxel points, where their cells lie far apart and need more than usual."""
+_KEPT = 16
+"""Recordings; their steps share memory, each has its buffers."""
 
 
 class RecordedPath:
@@ -40,8 +41,10 @@ class RecordedPath:
             device: "cuda" records graphs; on "cpu" every scan runs step by step, with the same buffers and sizes.
         """
         self._path, self._device = path, torch.device(device)
-        self._runs: OrderedDict[tuple[int, int], _Run] = OrderedDict()
-        self._voxels = 0.0
+        self._voxels, self._spread = 0.0, 1.0
+        self._runs: dict[tuple[int, int], _Run] = {}
+        self._pool: GraphPool | None = None
+        self._forget()
 
     def __call__(
         self,
@@ -50,39 +53,49 @@ class RecordedPath:
         rotation: np.ndarray,
         statistics: IntensityConfig,
         inside_only: bool = False,
-    ) -> tuple[Segmentation, int]:
+    ) -> tuple[Segmentation, PathState]:
         """Label a scan; arguments as for `scan_path.pack_scan`.
 
         Returns:
-            What is said about each point, and how many points got no finite answer.
+            What is said about each point, and what the path says of itself.
         Raises:
             ModelError: the cells of the scan need more room than a path ever gives.
         """
         raw = bucket(len(points_m))
-        most = raw
-        room = min(bucket(round(_SPARE * self._voxels)), most)
         while True:
+            room = min(bucket(round(_SPARE * self._spread * self._voxels)), bucket(round(self._spread * raw)))
             run = self._run(raw, room)
             pack_scan(run.sent.numpy(), points_m, intensity, rotation, statistics, inside_only)
             answer, state = unpack_answer(run().numpy(), len(points_m))
             if state.fits:
-                self._voxels = max(state.voxels, _FORGET * self._voxels)
-                return answer, state.broken
-            if room >= 4 * most:
+                self._voxels, self._spread = max(state.voxels, _FORGET * self._voxels), max(1.0, _FORGET * self._spread)
+                return answer, state
+            self._voxels = max(state.voxels, self._voxels)
+            if state.voxels <= room:
+                self._spread *= _STEP
+            if self._spread > _WIDEST:
+                self._spread = 1.0
                 raise ModelError(
                     f"a scan of {state.voxels} voxels spreads over more cells than there is room for; use larger cells or voxels"
                 )
-            self._voxels = max(state.voxels, self._voxels)
-            room = max(bucket(state.voxels), bucket(room + 1))
 
     def _run(self, raw: int, room: int) -> _Run:
         """Find the recording for these sizes, or make it."""
         if (raw, room) not in self._runs:
             if len(self._runs) >= _KEPT:
-                self._runs.popitem(last=False)
-            self._runs[raw, room] = _Run(self._path, raw, room, self._device)
-        self._runs.move_to_end((raw, room))
+                self._forget()
+            try:
+                self._runs[raw, room] = _Run(self._path, raw, room, self._device, self._pool)
+            except Exception:
+                # Its graph goes, so the others have to; and memory may be what it lacked.
+                self._forget()
+                raise
         return self._runs[raw, room]
+
+    def _forget(self) -> None:
+        """Let all recordings go; the next ones run on another stream, so that no graph that goes late touches them."""
+        self._runs.clear()
+        self._pool = GraphPool(self._device) if self._device.type == "cuda" else None
 
 
 class _Run:
@@ -92,11 +105,12 @@ class _Run:
         sent: uint8 buffer on the host, to be filled before each call.
     """
 
-    def __init__(self, path: ScanPath, raw: int, room: int, device: torch.device) -> None:
+    def __init__(self, path: ScanPath, raw: int, room: int, device: torch.device, pool: GraphPool | None) -> None:
         cuda = device.type == "cuda"
         self.sent = torch.zeros(packed_bytes(raw), dtype=torch.uint8, pin_memory=cuda)
-        self._input = torch.zeros_like(self.sent, device=device) if cuda else self.sent
-        self._recording = Recording(lambda: path(self._input, room), device)
+        there = torch.zeros_like(self.sent, device=device) if cuda else self.sent
+        # The program does not hold this object: memory of the device must not wait for the collection of circles.
+        self._input, self._recording = there, Recording(lambda: path(there, room), device, pool)
         self._received = torch.empty(answer_bytes(raw), dtype=torch.uint8, pin_memory=cuda)
 
     def __call__(self) -> Tensor:

@@ -22,7 +22,7 @@ _HEADER = 16
 """Doubles before the points: rotation (9), statistics of the intensity (6), and 1 where points outside the view stay unknown."""
 _COLUMNS = 4
 _STATE = 3
-"""Whole numbers before the answers: voxel points, 1 where there was room for them and their cells, raw points with broken logits."""
+"""Whole numbers before the answers: voxel points, 1 where there was room for them and their cells, voxel points with broken logits."""
 
 
 class ScanPath:
@@ -58,7 +58,8 @@ class ScanPath:
         label, probability, entropy, sound = describe_logits(logits)
         known = (scan.undo >= 0) & (scan.inside | ~inside_only)
         place = scan.undo.clamp(min=0)
-        state = torch.stack([scan.count, scan.fits.to(torch.int64), (known & ~sound[place]).sum()])
+        real = torch.arange(len(logits), device=logits.device) < scan.count
+        state = torch.stack([scan.count, scan.fits.to(torch.int64), (real & ~sound).sum()])
         answers = (
             torch.where(known, probability[place], 0.0),
             torch.where(known, entropy[place], 1.0),
@@ -123,7 +124,7 @@ class PathState(NamedTuple):
     Attributes:
         voxels: Voxel points of the scan.
         fits: There was room for them and their cells; else the answers mean nothing.
-        broken: Raw points whose logits are not finite.
+        broken: Voxel points whose logits are not finite.
     """
 
     voxels: int

@@ -33,5 +33,5 @@ def voxel_sample(points: Tensor, usable: Tensor, voxel_m: float, room: int) -> t
     key = (index[:, 0] << (2 * AXIS_BITS)) | (index[:, 1] << AXIS_BITS) | index[:, 2]
     key, position = torch.where(usable, key, _NOWHERE).sort(stable=True)
     first = key != key.roll(1)
-    first[0] = True
+    first[:1].fill_(True)
     return compact(position, first & (key != _NOWHERE), room)

@@ -18,6 +18,8 @@ from xkd_ros.runtime.backend import MAX_BROKEN, MIN_AGREEMENT, Backend
 from xkd_ros.runtime.probe import make_room_scan
 
 _PROBE = (32, 900, 16.0)
+_CAPABILITY = (8, 0)
+"""Older GPUs do not multiply bfloat16, nor does Triton compile for them."""
 
 
 class CudaBackend:
@@ -53,17 +55,25 @@ class CudaBackend:
 
         Raises:
             MissingPackageError: torch or Triton is not installed.
-            ModelError: no GPU, or the labels are others.
+            ModelError: no GPU or one that is too old, no scan gets through, or the labels are others.
         """
         torch = require("torch", "the cuda backend", "pip install torch safetensors")
         if not torch.cuda.is_available():
             raise ModelError("torch finds no CUDA device; take backend: auto")
+        if (found := torch.cuda.get_device_capability()) < _CAPABILITY:
+            name, (major, minor) = torch.cuda.get_device_name(), _CAPABILITY
+            raise ModelError(f"{name} has compute capability {found[0]}.{found[1]}, {major}.{minor} is needed; take backend: auto")
         from xkd_ros.nets.checkpoint import load_student
         from xkd_ros.runtime.torch_backend import TorchBackend
 
         student, _ = load_student(folder)
         backend = cls(student, card)
-        share = backend.agreement_with(TorchBackend(student, card))
+        try:
+            share = backend.agreement_with(TorchBackend(student, card))
+        except Exception as error:  # of compilers and drivers
+            what = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            hint = "Triton needs a C compiler and Python's headers (apt install gcc python3-dev)"
+            raise ModelError(f"no scan gets through on this GPU ({what}); {hint}, or take backend: auto") from error
         if share < MIN_AGREEMENT:
             raise ModelError(f"whole scans are labelled as by torch at {100 * share:.2f} % of the points, {100 * MIN_AGREEMENT} % needed")
         return backend
@@ -83,9 +93,9 @@ class CudaBackend:
         self, points_m: np.ndarray, intensity: np.ndarray | None, rotation: np.ndarray, statistics: IntensityConfig, inside_only: bool
     ) -> Segmentation:
         """Label every point of a raw scan; see `backend.ScanBackend`."""
-        answer, broken = self._path(points_m, intensity, rotation, statistics, inside_only)
-        if broken > MAX_BROKEN * len(points_m):
-            raise ModelError(f"backend {self.name} gave no finite answer for {broken} of {len(points_m)} points")
+        answer, state = self._path(points_m, intensity, rotation, statistics, inside_only)
+        if state.broken > MAX_BROKEN * state.voxels:
+            raise ModelError(f"backend {self.name} gave no finite answer for {state.broken} of {state.voxels} points")
         return answer
 
     def agreement_with(self, reference: Backend, room: tuple[int, int, float] = _PROBE) -> float:

@@ -7,13 +7,15 @@ import json
 import os
 import platform
 import sys
+from glob import glob
 from importlib import metadata, util
 from pathlib import Path
 
 from xkd_ros.core.processor import cpu_lines
 
-_PACKAGES = ("numpy", "scipy", "numba", "torch", "onnxruntime", "tensorrt")
-_GPU_DEVICES = ("/dev/nvidia0", "/dev/nvhost-gpu", "/dev/nvhost-ctrl-gpu", "/dev/dxg")  # cards, Jetsons, WSL
+_PACKAGES = ("numpy", "scipy", "numba", "torch", "triton", "onnxruntime", "tensorrt")
+_GPU_DEVICES = ("/dev/nvidia[0-9]*", "/dev/nvhost-gpu", "/dev/nvhost-ctrl-gpu", "/dev/dxg")
+"""Cards, of which a container may see only a later one, Jetsons, WSL."""
 
 
 def cache_folder() -> Path:
@@ -31,7 +33,7 @@ def installed(package: str) -> bool:
 
 def has_nvidia_gpu() -> bool:
     """Whether the device files of an NVIDIA driver exist."""
-    return any(os.path.exists(path) for path in _GPU_DEVICES)
+    return any(glob(pattern) for pattern in _GPU_DEVICES)
 
 
 def wait_passively() -> None:
