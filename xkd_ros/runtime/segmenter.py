@@ -149,8 +149,9 @@ class Segmenter:
         clock = [time.perf_counter()]
         rotation = self._level(points_m) if rotation is None else rotation
         clock.append(time.perf_counter())
-        if fuse is None and infer is None and self.share == 1 and self._headings == 1:
-            whole = self._backend.label_scan(points_m, intensity, rotation, self.intensity, self._outside == "unknown")
+        if fuse is None and infer is None and self.share == 1:
+            inside_only = self._outside == "unknown"
+            whole = self._backend.label_scan(points_m, intensity, rotation, self.intensity, inside_only, self._headings)
             if whole is not None:
                 return _timed(whole, clock, ("level", "inference"))
         net_input = self._preprocess(points_m, intensity, rotation, limit=self._limit)
