@@ -37,10 +37,10 @@ def test_neighbour_max(steps: ModuleType, device: str, near: int, channels: int)
 
 def crowded_table(device: str) -> PlaneTable:
     """Three occupied cells of five, one with more points than a kernel takes at once, and padding."""
-    cell = np.array([2, 0, 2, 2, 1, *[2] * 17, 5, 5], np.int32)
+    cell = np.array([2, 0, 2, 2, 1, *[2] * 67, 5, 5], np.int32)
     order = np.argsort(cell, kind="stable").astype(np.int32)
-    bounds = np.array([0, 1, 2, 22, 22, 22], np.int32)
-    share = np.array([1, 1, 1 / 20, 3, 4], np.float32)
+    bounds = np.array([0, 1, 2, 72, 72, 72], np.int32)
+    share = np.array([1, 1, 1 / 70, 3, 4], np.float32)
     empty = np.zeros((0, 9), np.int32)
     return PlaneTable(*(torch.from_numpy(part).to(device) for part in (cell, order, bounds, share, empty, empty)))
 
@@ -60,7 +60,6 @@ def test_flatten(steps: ModuleType, device: str, layer_norm: bool, channels: int
     for e in range(3):
         mean = sum(normalised(whole[p], layer_norm) for p in range(points) if cell[p] == e) * table.inverse_count[e].item()
         np.testing.assert_allclose(found[e], mean * scale.cpu().numpy() + shift.cpu().numpy(), atol=1e-5)
-    assert np.isfinite(found).all()
 
 
 @pytest.mark.parametrize(("activation", "channels"), [("relu", 48), ("gelu", 16), ("none", 150)])

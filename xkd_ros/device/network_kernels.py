@@ -76,25 +76,26 @@ def _flatten(
     tokens, branch, order, bounds, inverse_count, scale, shift, cells, eps,
     LAYER_NORM: tl.constexpr, CHANNELS: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    """One program: one cell, ROWS of its points at a time."""
+    """One program: one cell, ROWS of its points at a time. Nothing is written where there are none, which is most of the room."""
     cell = tl.program_id(0)
     channel = tl.arange(0, COLUMNS)
     start, stop = tl.load(bounds + cell), tl.load(bounds + cell + 1)
-    total = tl.zeros((COLUMNS,), tl.float32)
-    while start < stop:
-        place = start + tl.arange(0, ROWS)
-        point = tl.load(order + place, mask=place < stop, other=0)
-        real = (place < stop)[:, None] & (channel < CHANNELS)[None, :]
-        at = point.to(tl.int64)[:, None] * CHANNELS + channel[None, :]
-        token = tl.load(tokens + at, mask=real, other=0.0) + tl.load(branch + at, mask=real, other=0.0).to(tl.float32)
-        if LAYER_NORM:
-            token = _standardised(token, real, eps, CHANNELS)
-        total += tl.sum(token, axis=0)
-        start += ROWS
-    inside = channel < CHANNELS
-    mean = total * tl.load(inverse_count + cell)
-    mean = mean * tl.load(scale + channel, mask=inside, other=0.0) + tl.load(shift + channel, mask=inside, other=0.0)
-    tl.store(cells + cell.to(tl.int64) * CHANNELS + channel, mean.to(cells.dtype.element_ty), mask=inside)
+    if start < stop:
+        total = tl.zeros((COLUMNS,), tl.float32)
+        while start < stop:
+            place = start + tl.arange(0, ROWS)
+            point = tl.load(order + place, mask=place < stop, other=0)
+            real = (place < stop)[:, None] & (channel < CHANNELS)[None, :]
+            at = point.to(tl.int64)[:, None] * CHANNELS + channel[None, :]
+            token = tl.load(tokens + at, mask=real, other=0.0) + tl.load(branch + at, mask=real, other=0.0).to(tl.float32)
+            if LAYER_NORM:
+                token = _standardised(token, real, eps, CHANNELS)
+            total += tl.sum(token, axis=0)
+            start += ROWS
+        inside = channel < CHANNELS
+        mean = total * tl.load(inverse_count + cell)
+        mean = mean * tl.load(scale + channel, mask=inside, other=0.0) + tl.load(shift + channel, mask=inside, other=0.0)
+        tl.store(cells + cell.to(tl.int64) * CHANNELS + channel, mean.to(cells.dtype.element_ty), mask=inside)
 
 
 @triton.jit(do_not_specialize=["sources", "rows"])
@@ -102,19 +103,22 @@ def _convolve(
     source, table, kernel, bias, out, sources, rows,
     ACTIVATION: tl.constexpr, CHANNELS: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    """One program: ROWS cells, COLUMNS channels."""
+    """One program: ROWS cells, COLUMNS channels. Nothing is written where none of them sees another, which is most of the room."""
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    channel = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
-    inside = channel < CHANNELS
-    total = tl.zeros((ROWS, COLUMNS), tl.float32) + tl.load(bias + channel, mask=inside, other=0.0)[None, :]
-    for tap in tl.static_range(9):
-        near = tl.load(table + row * 9 + tap, mask=row < rows, other=sources)
-        at = near.to(tl.int64)[:, None] * CHANNELS + channel[None, :]
-        value = tl.load(source + at, mask=(near < sources)[:, None] & inside[None, :], other=0.0)
-        total += value.to(tl.float32) * tl.load(kernel + tap * CHANNELS + channel, mask=inside, other=0.0)[None, :]
-    total = _activated(total, ACTIVATION)
-    at = row.to(tl.int64)[:, None] * CHANNELS + channel[None, :]
-    tl.store(out + at, total.to(out.dtype.element_ty), mask=(row < rows)[:, None] & inside[None, :])
+    every = tl.arange(0, 16)
+    seen = tl.load(table + row[:, None] * 9 + every[None, :], mask=(row < rows)[:, None] & (every < 9)[None, :], other=sources)
+    if tl.min(seen) < sources:
+        channel = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
+        inside = channel < CHANNELS
+        total = tl.zeros((ROWS, COLUMNS), tl.float32) + tl.load(bias + channel, mask=inside, other=0.0)[None, :]
+        for tap in tl.static_range(9):
+            near = tl.load(table + row * 9 + tap, mask=row < rows, other=sources)
+            at = near.to(tl.int64)[:, None] * CHANNELS + channel[None, :]
+            value = tl.load(source + at, mask=(near < sources)[:, None] & inside[None, :], other=0.0)
+            total += value.to(tl.float32) * tl.load(kernel + tap * CHANNELS + channel, mask=inside, other=0.0)[None, :]
+        total = _activated(total, ACTIVATION)
+        at = row.to(tl.int64)[:, None] * CHANNELS + channel[None, :]
+        tl.store(out + at, total.to(out.dtype.element_ty), mask=(row < rows)[:, None] & inside[None, :])
 
 
 @triton.jit(do_not_specialize=["points", "cells"])
@@ -163,9 +167,9 @@ def flatten(
     """See `network_plain.flatten`."""
     count, channels = len(table.inverse_count), tokens.shape[1]
     cells = torch.empty(count, channels, dtype=dtype, device=tokens.device)
-    # Most cells hold a few points only: more rows would mostly be masked.
+    # Some hundred cells hold 20 to 40 points each: few programs, which should take few steps, each a wait for memory.
     columns = triton.next_power_of_2(channels)
-    rows = 8 if columns <= 256 else 4
+    rows = max(8, min(64, 4096 // columns))
     _flatten[(count,)](
         tokens, branch, table.order, table.bounds, table.inverse_count, scale, shift, cells, eps,
         LAYER_NORM=layer_norm, CHANNELS=channels, ROWS=rows, COLUMNS=columns, num_warps=_warps(rows * columns),

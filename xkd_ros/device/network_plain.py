@@ -52,7 +52,7 @@ def flatten(
         eps: Added to the variance.
         dtype: Of the result.
     Returns:
-        (E, C); anything finite in unused rows.
+        (E, C); anything in unused rows.
     """
     token = tokens + branch
     if layer_norm:
@@ -70,7 +70,7 @@ def convolve(source: Tensor, table: Tensor, kernel: Tensor, bias: Tensor, activa
         kernel: (9, C) float32, with bias (C,).
         activation: "relu", "gelu" or "none", applied to the result.
     Returns:
-        (R, C) in the type of `source`.
+        (R, C) in the type of `source`; anything in rows where no tap sees a row.
     """
     padded = F.pad(source, (0, 0, 0, 1))
     out = bias.expand(len(table), -1)
