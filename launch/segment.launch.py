@@ -27,6 +27,7 @@ ARGUMENTS = [
     ("model", "", "model folder or name; empty: as in params_file"),
     ("backend", "", "auto | numba | onnxruntime | torch | torch-bf16 | tensorrt | cuda; empty: as in params_file"),
     ("num_threads", "", "CPU threads, 0 for all; empty: as in params_file"),
+    ("headings", "", "1, 2 or 4: headings in which each scan is labelled, to be averaged; empty: as in params_file"),
     ("levelling", "", "auto | fixed | off; empty: as in params_file"),
     ("roll_deg", "", "roll of the lidar as mounted; empty: as in params_file"),
     ("pitch_deg", "", "pitch of the lidar as mounted; empty: as in params_file"),
@@ -77,8 +78,7 @@ def _segmenter(given: dict[str, str]) -> Node:
     parameters |= {name: given[name] for name in ("model", "backend", "levelling", "base_from_lidar") if given[name]}
     if given["temporal_fusion"]:
         parameters["temporal_fusion"] = _true(given["temporal_fusion"])
-    if given["num_threads"]:
-        parameters["num_threads"] = int(given["num_threads"])
+    parameters |= {name: int(given[name]) for name in ("num_threads", "headings") if given[name]}
     if given["fused"]:
         parameters["fused"] = _true(given["fused"])
         parameters |= {"rig": given["rig"]} if given["rig"] else {"images": given["image"]}

@@ -32,9 +32,9 @@ class CountedPath(ScanPath):
         super().__init__(CARD, DeviceStudent(STUDENT, float32, "cpu", kernels=False), kernels=False)
         self.rooms: list[int] = []
 
-    def __call__(self, packed: Tensor, room: int) -> Tensor:
+    def __call__(self, packed: Tensor, room: int, headings: int = 1) -> Tensor:
         self.rooms.append(room)
-        return super().__call__(packed, room)
+        return super().__call__(packed, room, headings)
 
 
 def _apart(side: int, apart_m: float) -> np.ndarray:

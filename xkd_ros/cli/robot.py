@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from xkd_ros.cli.options import DEFAULT_MODEL, BagPath, Json, Model, Out, PointsTopic, RealBag, RealLabels, RigPath, Threads
+from xkd_ros.cli.options import DEFAULT_MODEL, BagPath, Headings, Json, Model, Out, PointsTopic, RealBag, RealLabels, RigPath, Threads
 from xkd_ros.core.share import find_model
 
 app = typer.Typer()
@@ -94,13 +94,14 @@ def label(
     fused: Annotated[bool, typer.Option("--fused", help="Look at the pictures too, by the fused head of a model of recipe xmodel")] = False,
     teacher: Annotated[str | None, typer.Option(help="Image teacher of --fused: the one that the model was trained with.")] = None,
     rig: RigPath = None,
+    headings: Headings = 1,
 ) -> None:
     """Label a recording offline: every original topic is copied and the labelled cloud is written beside it."""
     from xkd_ros.pipeline.labelling import label_bag
     from xkd_ros.teacher.model_folder import DEFAULT_TEACHER
 
-    asked = (teacher or DEFAULT_TEACHER) if fused else None
-    label_bag(bag, out, find_model(model), pictures, topic, backend, threads, teacher=asked, rig=rig, ply=ply, kitti=kitti)
+    asked, folder = (teacher or DEFAULT_TEACHER) if fused else None, find_model(model)
+    label_bag(bag, out, folder, pictures, topic, backend, threads, teacher=asked, rig=rig, ply=ply, kitti=kitti, headings=headings)
 
 
 @app.command()
@@ -111,11 +112,12 @@ def validate(
     seeds: Annotated[str, typer.Option(help="Simulated buildings as first-last; empty for none.")] = "60-74",
     json: Json = None,
     remember_entropy: Annotated[bool, typer.Option("--remember-entropy", help="Keep the mean entropy in the card, for the node.")] = False,
+    headings: Headings = 1,
 ) -> None:
     """Score a model on simulated validation buildings and on really labelled scans, also tilted, dimmed and thinned."""
     from xkd_ros.pipeline.validation import run_validation
 
-    run_validation(find_model(model), bag, labels, seeds, json, remember_entropy)
+    run_validation(find_model(model), bag, labels, seeds, json, remember_entropy, headings)
 
 
 @app.command()

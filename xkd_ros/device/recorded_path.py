@@ -42,7 +42,7 @@ class RecordedPath:
         """
         self._path, self._device = path, torch.device(device)
         self._voxels, self._spread = 0.0, 1.0
-        self._runs: dict[tuple[int, int], _Run] = {}
+        self._runs: dict[tuple[int, int, int], _Run] = {}
         self._pool: GraphPool | None = None
         self._forget()
 
@@ -53,8 +53,9 @@ class RecordedPath:
         rotation: np.ndarray,
         statistics: IntensityConfig,
         inside_only: bool = False,
+        headings: int = 1,
     ) -> tuple[Segmentation, PathState]:
-        """Label a scan; arguments as for `scan_path.pack_scan`.
+        """Label a scan; arguments as for `scan_path.pack_scan`, and headings to be averaged.
 
         Returns:
             What is said about each point, and what the path says of itself.
@@ -64,7 +65,7 @@ class RecordedPath:
         raw = bucket(len(points_m))
         while True:
             room = min(bucket(round(_SPARE * self._spread * self._voxels)), bucket(round(self._spread * raw)))
-            run = self._run(raw, room)
+            run = self._run(raw, room, headings)
             pack_scan(run.sent.numpy(), points_m, intensity, rotation, statistics, inside_only)
             answer, state = unpack_answer(run().numpy(), len(points_m))
             if state.fits:
@@ -79,18 +80,19 @@ class RecordedPath:
                     f"a scan of {state.voxels} voxels spreads over more cells than there is room for; use larger cells or voxels"
                 )
 
-    def _run(self, raw: int, room: int) -> _Run:
+    def _run(self, raw: int, room: int, headings: int) -> _Run:
         """Find the recording for these sizes, or make it."""
-        if (raw, room) not in self._runs:
+        sizes = raw, room, headings
+        if sizes not in self._runs:
             if len(self._runs) >= _KEPT:
                 self._forget()
             try:
-                self._runs[raw, room] = _Run(self._path, raw, room, self._device, self._pool)
+                self._runs[sizes] = _Run(self._path, raw, room, headings, self._device, self._pool)
             except Exception:
                 # Its graph goes, so the others have to; and memory may be what it lacked.
                 self._forget()
                 raise
-        return self._runs[raw, room]
+        return self._runs[sizes]
 
     def _forget(self) -> None:
         """Let all recordings go; the next ones run on another stream, so that no graph that goes late touches them."""
@@ -99,18 +101,18 @@ class RecordedPath:
 
 
 class _Run:
-    """The path for one pair of sizes.
+    """The path for some sizes.
 
     Attributes:
         sent: uint8 buffer on the host, to be filled before each call.
     """
 
-    def __init__(self, path: ScanPath, raw: int, room: int, device: torch.device, pool: GraphPool | None) -> None:
+    def __init__(self, path: ScanPath, raw: int, room: int, headings: int, device: torch.device, pool: GraphPool | None) -> None:
         cuda = device.type == "cuda"
         self.sent = torch.zeros(packed_bytes(raw), dtype=torch.uint8, pin_memory=cuda)
         there = torch.zeros_like(self.sent, device=device) if cuda else self.sent
         # The program does not hold this object: memory of the device must not wait for the collection of circles.
-        self._input, self._recording = there, Recording(lambda: path(there, room), device, pool)
+        self._input, self._recording = there, Recording(lambda: path(there, room, headings), device, pool)
         self._received = torch.empty(answer_bytes(raw), dtype=torch.uint8, pin_memory=cuda)
 
     def __call__(self) -> Tensor:

@@ -6,6 +6,7 @@ raw points that there is room for and the number of voxel points that there is r
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from xkd_ros.core.card import IntensityConfig, ModelCard
 from xkd_ros.core.types import UNKNOWN, Segmentation
+from xkd_ros.device.heading import turn
 from xkd_ros.device.intensity import statistics_row
 from xkd_ros.device.preprocessor import DeviceInput, DevicePreprocessor
 from xkd_ros.device.student import DeviceStudent
@@ -21,6 +23,8 @@ from xkd_ros.device.student import DeviceStudent
 _HEADER = 16
 """Doubles before the points: rotation (9), statistics of the intensity (6), and 1 where points outside the view stay unknown."""
 _COLUMNS = 4
+_LEAST = 1e-30
+"""Probability whose logarithm is still a number."""
 _STATE = 3
 """Whole numbers before the answers: voxel points, 1 where there was room for them and their cells, voxel points with broken logits."""
 
@@ -39,20 +43,34 @@ class ScanPath:
         self._student, self._temperature = student, card.temperature
         self._preprocess = DevicePreprocessor(card.geometry, kernels)
 
-    def __call__(self, packed: Tensor, room: int) -> Tensor:
+    def __call__(self, packed: Tensor, room: int, headings: int = 1) -> Tensor:
         """Label a scan.
 
         Args:
             packed: uint8 buffer from `pack_scan`, on the device.
             room: N, most voxel points.
+            headings: To be averaged, as `runtime.headings` does it.
         Returns:
             uint8 buffer for `unpack_answer`, on the device.
         """
         header = packed[: 8 * _HEADER].view(torch.float64)
         rows = packed[8 * _HEADER :].view(torch.float32).view(-1, _COLUMNS)
-        scan = self._preprocess(rows[:, :3], rows[:, 3], header[:9].view(3, 3), header[9:15], room)
-        logits = self._student.forward(scan.features, scan.neighbours, scan.tables)
-        return self._answer(scan, logits / self._temperature, header[15] > 0)
+        rotation = header[:9].view(3, 3)
+        first, logits = self._look(rows, rotation, header, room)
+        total = logits.softmax(1)
+        for number in range(1, headings):
+            yaw = torch.full((), 2 * np.pi * number / headings, dtype=torch.float64, device=packed.device)
+            scan, turned = self._look(rows, turn(yaw) @ rotation, header, room)
+            total = total + turned.softmax(1)[scan.undo[first.kept].clamp(min=0)]
+            first = replace(first, fits=first.fits & scan.fits, count=torch.maximum(first.count, scan.count))
+        if headings > 1:
+            logits = (total / headings).clamp(min=_LEAST).log()
+        return self._answer(first, logits, header[15] > 0)
+
+    def _look(self, rows: Tensor, rotation: Tensor, header: Tensor, room: int) -> tuple[DeviceInput, Tensor]:
+        """Prepare a scan; compute its (N, C) logits, divided by the temperature."""
+        scan = self._preprocess(rows[:, :3], rows[:, 3], rotation, header[9:15], room)
+        return scan, self._student.forward(scan.features, scan.neighbours, scan.tables) / self._temperature
 
     def _answer(self, scan: DeviceInput, logits: Tensor, inside_only: Tensor) -> Tensor:
         label, probability, entropy, sound = describe_logits(logits)

@@ -4,38 +4,44 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from torch import nn
 
-from xkd_ros.core.card import IntensityConfig
+from xkd_ros.core.card import IntensityConfig, ModelCard
+from xkd_ros.core.labels import UNKNOWN_COLOUR, LabelSet
 from xkd_ros.core.types import UNKNOWN
 from xkd_ros.distill.student_input import StoredFrame, StudentConfig
-from xkd_ros.nets.batch import collate
 from xkd_ros.nets.student import Student
 from xkd_ros.points.preprocessor import Preprocessor
 from xkd_ros.runtime.segmenter import describe_logits
+from xkd_ros.runtime.torch_backend import run_in_memory
 
 
-@torch.inference_mode()
-def whole_frame_logits(
-    model: nn.Module, frame: StoredFrame, config: StudentConfig, rigs: dict[str, IntensityConfig]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Ask a student about a whole frame, as on the robot.
+class WholeFrames:
+    """Asks a student about whole frames as on the robot, by the fastest way that this machine has."""
 
-    Args:
-        model: In evaluation mode, on any device; called as `Student`.
-        frame: The frame.
-        config: How the student reads scans.
-        rigs: Intensity statistics of each rig.
-    Returns:
-        logits (n, C) float32 of the sampled points, none where the frame holds no measurement, and (N,) int64 which of them stands for
-        each point, -1 for none.
-    """
-    preprocess = Preprocessor(config.geometry, config.statistics(frame.rig, rigs))
-    item = preprocess(frame.points_m, frame.intensity, frame.levelled_from_lidar)
-    if not len(item):
-        return np.zeros((0, 0), np.float32), item.undo
-    b = collate([item]).to(next(model.parameters()).device)
-    return model(b.features, b.cells, b.shapes, b.neighbours, None, b.scan).float().cpu().numpy(), item.undo
+    def __init__(self, student: Student, config: StudentConfig, rigs: dict[str, IntensityConfig]) -> None:
+        """Take a copy of the student.
+
+        Args:
+            student: On any device.
+            config: How it reads scans.
+            rigs: Intensity statistics of each rig.
+        """
+        self._config, self._rigs, self._threads = config, rigs, torch.get_num_threads()
+        names = tuple(f"class {number}" for number in range(student.network.classes))
+        labels = LabelSet(names=names, colours=(UNKNOWN_COLOUR,) * len(names))
+        card = ModelCard(name="learning", geometry=config.geometry, labels=labels, network=student.network)
+        self._backend = run_in_memory(student, card, self._threads)
+
+    def __call__(self, frame: StoredFrame) -> tuple[np.ndarray, np.ndarray]:
+        """Ask about one frame.
+
+        Returns:
+            logits (n, C) float32 of the sampled points, none where the frame holds no measurement, and (N,) int64 which of them stands
+            for each point, -1 for none.
+        """
+        preprocess = Preprocessor(self._config.geometry, self._config.statistics(frame.rig, self._rigs), self._threads)
+        item = preprocess(frame.points_m, frame.intensity, frame.levelled_from_lidar)
+        return self._backend.infer(item) if len(item) else np.zeros((0, 0), np.float32), item.undo
 
 
 class Predictor:
@@ -45,15 +51,15 @@ class Predictor:
         """Configure.
 
         Args:
-            student: On any device; used in evaluation mode.
+            student: On any device.
             config: How it reads scans.
             rigs: Intensity statistics of each rig.
         """
-        self._student, self._config, self._rigs = student.eval(), config, rigs
+        self._ask = WholeFrames(student, config, rigs)
 
     def __call__(self, frame: StoredFrame) -> tuple[np.ndarray, np.ndarray]:
         """Return labels (N,) uint8, 255 where there is no measurement, and confidence (N,) float32."""
-        logits, undo = whole_frame_logits(self._student, frame, self._config, self._rigs)
+        logits, undo = self._ask(frame)
         label, probability, _ = describe_logits(logits, 1.0)
         labels, confidence = np.full(len(undo), UNKNOWN, np.uint8), np.zeros(len(undo), np.float32)
         known = undo >= 0

@@ -27,6 +27,7 @@ from xkd_ros.pipeline.fused_labels import FusedLabels, ViewsAt
 from xkd_ros.points.intensity import OnlineIntensity, scale_problem
 from xkd_ros.points.levelling import Levelling
 from xkd_ros.points.levelling_filter import LevellingFilter
+from xkd_ros.runtime.headings import check_headings
 from xkd_ros.runtime.segmenter import Fuse, Segmenter
 from xkd_ros.runtime.temporal import FusionConfig, TemporalFusion
 
@@ -83,9 +84,10 @@ class Labeller:
         """Apply the parameters that need no reload: levelling, intensity, output layout.
 
         Raises:
-            ConfigError: a class_remap that does not fit the model's classes.
+            ConfigError: a class_remap that does not fit the model's classes, or headings that do not fit its field of view.
         """
         self._remap, self._format, self.filters = self.make_format(values)
+        self._segmenter.headings = int(values.headings)
         self._values = values
         mounting = (values.levelling, values.roll_deg, values.pitch_deg)
         if mounting != self._mounting:
@@ -97,8 +99,9 @@ class Labeller:
         """Build the class map, the output layout and the filters; also a trial of parameters before they are taken.
 
         Raises:
-            ConfigError: a class that the model does not have, or field names that collide.
+            ConfigError: a class that the model does not have, field names that collide, or headings that do not fit the field of view.
         """
+        check_headings(int(values.headings), self._segmenter.card.geometry)
         names = self._segmenter.card.labels.names
         remap = _class_ids(values.class_remap, names)
         layout = LabelledCloudFormat(values.output_profile, values.label_field, values.label_type, remap, reuse_buffer=True)

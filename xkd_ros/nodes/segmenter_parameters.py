@@ -11,6 +11,7 @@ from xkd_ros.core.se3 import make_transform, rotation_from_rpy
 from xkd_ros.msgs.labelled_cloud import LABEL_TYPES, Profile
 from xkd_ros.nodes.parameters import ParameterSpec, ParameterTable
 from xkd_ros.nodes.qos import DURABILITIES, RELIABILITIES
+from xkd_ros.runtime.headings import HEADINGS
 from xkd_ros.teacher.model_folder import DEFAULT_TEACHER
 
 BACKENDS = ("auto", "numba", "onnxruntime", "torch", "torch-bf16", "tensorrt", "cuda")
@@ -104,6 +105,14 @@ SEGMENTER = ParameterTable(
             "nearest",
             "Points outside the field of view get the label of the nearest point inside, or 255. NaN and (0,0,0) are always 255.",
             choices=("nearest", "unknown"),
+        ),
+        ParameterSpec(
+            "headings",
+            1,
+            "Label each scan in 1, 2 or 4 headings and average the answers: about 1 point of mIoU more for as many times the work.",
+            1,
+            4,
+            check=lambda headings: "" if headings in HEADINGS else f"got {headings}, expected 1, 2 or 4",
         ),
         ParameterSpec(
             "levelling",

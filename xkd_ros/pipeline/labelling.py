@@ -48,6 +48,7 @@ def label_bag(
     rig: Path | None = None,
     ply: Path | None = None,
     kitti: Path | None = None,
+    headings: int = 1,
 ) -> None:
     """Write a copy of `bag` with `/semantic_points` beside the original topics; print what was found.
 
@@ -65,11 +66,13 @@ def label_bag(
         rig: Cameras and mounting, where the recording does not hold them.
         ply: Folder for one <stamp_ns>.ply per labelled scan: points with label, probability and colour, without non-returns.
         kitti: Folder for the labelled scans as a sequence of SemanticKITTI; see `KittiWriter`.
+        headings: As for `Segmenter.headings`; scans that pictures have their say in are labelled in one.
     Raises:
         BagError, ModelError: named in one line.
     """
     head = FusedLabels.load(model, teacher, backend, threads) if teacher else None
     segmenter = head.fused.segmenter if head else Segmenter.load(model, backend=backend, threads=threads)
+    segmenter.headings = headings
     with open_recording(bag) as recording:
         points_topic = recording.find_points_topic(topic)
         if OUTPUT_TOPIC in recording.topics:

@@ -28,7 +28,13 @@ _EVERY = 5
 
 
 def run_validation(
-    model: Path, bag: Path | None, labels: Path | None, seeds: str, json: Path | None, remember_entropy: bool = False
+    model: Path,
+    bag: Path | None,
+    labels: Path | None,
+    seeds: str,
+    json: Path | None,
+    remember_entropy: bool = False,
+    headings: int = 1,
 ) -> None:
     """Score and print.
 
@@ -38,6 +44,7 @@ def run_validation(
         seeds: "first-last" building seeds, or "" for none.
         json: File for the figures.
         remember_entropy: Keep the entropy on the simulated buildings in the model's card, as what is usual on the ground of training.
+        headings: As for `Segmenter.headings`.
     Raises:
         ConfigError: seeds that are no range, only one of bag and labels, or nothing simulated to remember.
         BagError, ModelError: named in one line.
@@ -47,6 +54,7 @@ def run_validation(
     if remember_entropy and not seeds:
         raise ConfigError("--remember-entropy needs simulated buildings: give --seeds")
     segmenter = Segmenter.load(model)
+    segmenter.headings = headings
     results: dict[str, Score] = {}
     if seeds:
         simulated = _simulated(read_seeds(seeds))

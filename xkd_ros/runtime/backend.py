@@ -34,7 +34,13 @@ class ScanBackend(Backend, Protocol):
     """A backend that can also go the whole way, from a raw scan to the labels of its points."""
 
     def label_scan(
-        self, points_m: np.ndarray, intensity: np.ndarray | None, rotation: np.ndarray, statistics: IntensityConfig, inside_only: bool
+        self,
+        points_m: np.ndarray,
+        intensity: np.ndarray | None,
+        rotation: np.ndarray,
+        statistics: IntensityConfig,
+        inside_only: bool,
+        headings: int = 1,
     ) -> Segmentation:
         """Label every point.
 
@@ -44,6 +50,7 @@ class ScanBackend(Backend, Protocol):
             rotation: (3, 3) levelled_from_lidar.
             statistics: That intensities are normalised with.
             inside_only: Points outside the field of view stay unknown.
+            headings: To be averaged, see `headings`.
         Raises:
             ModelError: most answers are not finite.
         """

@@ -90,10 +90,16 @@ class CudaBackend:
         return self._student.forward(features, neighbours.to(torch.int32), (xy, xz, yz)).cpu().numpy()
 
     def label_scan(
-        self, points_m: np.ndarray, intensity: np.ndarray | None, rotation: np.ndarray, statistics: IntensityConfig, inside_only: bool
+        self,
+        points_m: np.ndarray,
+        intensity: np.ndarray | None,
+        rotation: np.ndarray,
+        statistics: IntensityConfig,
+        inside_only: bool,
+        headings: int = 1,
     ) -> Segmentation:
         """Label every point of a raw scan; see `backend.ScanBackend`."""
-        answer, state = self._path(points_m, intensity, rotation, statistics, inside_only)
+        answer, state = self._path(points_m, intensity, rotation, statistics, inside_only, headings)
         if state.broken > MAX_BROKEN * state.voxels:
             raise ModelError(f"backend {self.name} gave no finite answer for {state.broken} of {state.voxels} points")
         return answer

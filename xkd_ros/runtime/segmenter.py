@@ -20,6 +20,7 @@ from xkd_ros.points.grid import inside_field_of_view
 from xkd_ros.points.levelling import estimate_levelling
 from xkd_ros.points.preprocessor import Preprocessor
 from xkd_ros.runtime.backend import Backend
+from xkd_ros.runtime.headings import average_headings, check_headings
 from xkd_ros.runtime.selection import choose_backend, make_backend, next_backend
 from xkd_ros.runtime.watched_backend import WatchedBackend
 
@@ -56,6 +57,7 @@ class Segmenter:
         self.card = card
         self.why: dict[str, str] = {}
         self.share = 1.0
+        self._headings = 1
         self._backend = backend if isinstance(backend, WatchedBackend) else WatchedBackend(backend)
         self._outside = outside
         self._preprocess = Preprocessor(card.geometry, card.intensity, threads or -1)
@@ -93,6 +95,20 @@ class Segmenter:
     def trouble(self) -> str:
         """Which backend failed at work and what goes on in its place; empty while the first one works."""
         return self._backend.trouble
+
+    @property
+    def headings(self) -> int:
+        """Headings in which a scan is labelled, 1, 2 or 4, to be averaged: better labels for as many times the work.
+
+        Raises:
+            ConfigError: another number is set, or several where the field of view is not square.
+        """
+        return self._headings
+
+    @headings.setter
+    def headings(self, headings: int) -> None:
+        check_headings(headings, self.card.geometry)
+        self._headings = headings
 
     @property
     def intensity(self) -> IntensityConfig:
@@ -134,12 +150,14 @@ class Segmenter:
         rotation = self._level(points_m) if rotation is None else rotation
         clock.append(time.perf_counter())
         if fuse is None and infer is None and self.share == 1:
-            whole = self._backend.label_scan(points_m, intensity, rotation, self.intensity, self._outside == "unknown")
+            inside_only = self._outside == "unknown"
+            whole = self._backend.label_scan(points_m, intensity, rotation, self.intensity, inside_only, self._headings)
             if whole is not None:
                 return _timed(whole, clock, ("level", "inference"))
-        net_input = self._preprocess(points_m, intensity, rotation, limit=self._thin if self.share < 1 else None)
+        net_input = self._preprocess(points_m, intensity, rotation, limit=self._limit)
         clock.append(time.perf_counter())
-        logits = (infer or self.infer)(net_input) / np.float32(self.card.temperature)
+        logits = self._look(points_m, intensity, rotation, net_input) if infer is None else infer(net_input)
+        logits = logits / np.float32(self.card.temperature)
         clock.append(time.perf_counter())
         if fuse is not None:
             logits = fuse(np.asarray(points_m[net_input.kept], np.float32), logits)
@@ -150,8 +168,9 @@ class Segmenter:
         self, points_m: np.ndarray, intensity: np.ndarray | None = None, rotation: np.ndarray | None = None
     ) -> tuple[NetInput, np.ndarray]:
         """Return the network's input and its (N, C) logits, for calibration and comparison; arguments as for `segment`."""
-        net_input = self.prepare(points_m, intensity, rotation)
-        return net_input, self.infer(net_input)
+        rotation = self._level(points_m) if rotation is None else rotation
+        net_input = self._preprocess(points_m, intensity, rotation)
+        return net_input, self._look(points_m, intensity, rotation, net_input)
 
     def prepare(self, points_m: np.ndarray, intensity: np.ndarray | None = None, rotation: np.ndarray | None = None) -> NetInput:
         """Return the network's input; arguments as for `segment`."""
@@ -160,6 +179,20 @@ class Segmenter:
     def infer(self, net_input: NetInput) -> np.ndarray:
         """Return the (N, C) logits of the network's input; none of an empty one."""
         return self._backend.infer(net_input) if len(net_input) else np.empty((0, len(self.card.labels)), np.float32)
+
+    def _look(self, points_m: np.ndarray, intensity: np.ndarray | None, rotation: np.ndarray, net_input: NetInput) -> np.ndarray:
+        """Return (N, C) logits of a prepared scan, averaged over as many headings as are wanted."""
+        if self._headings == 1 or not len(net_input):
+            return self.infer(net_input)
+
+        def prepare(turned: np.ndarray) -> NetInput:
+            return self._preprocess(points_m, intensity, turned, limit=self._limit)
+
+        return average_headings(prepare, self.infer, net_input, rotation, self.card.temperature, self._headings)
+
+    @property
+    def _limit(self) -> Callable[[np.ndarray, np.ndarray], np.ndarray] | None:
+        return self._thin if self.share < 1 else None
 
     def _thin(self, points: np.ndarray, raw: np.ndarray) -> np.ndarray:
         """Choose evenly: voxels come sorted by place."""

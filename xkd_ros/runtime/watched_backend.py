@@ -65,7 +65,13 @@ class WatchedBackend:
         return logits
 
     def label_scan(
-        self, points_m: np.ndarray, intensity: np.ndarray | None, rotation: np.ndarray, statistics: IntensityConfig, inside_only: bool
+        self,
+        points_m: np.ndarray,
+        intensity: np.ndarray | None,
+        rotation: np.ndarray,
+        statistics: IntensityConfig,
+        inside_only: bool,
+        headings: int = 1,
     ) -> Segmentation | None:
         """Go the whole way of a scan, as `backend.ScanBackend`; None where the backend in use cannot.
 
@@ -75,7 +81,7 @@ class WatchedBackend:
         if not isinstance(self._backend, ScanBackend):
             return None
         try:
-            answer = self._backend.label_scan(points_m, intensity, rotation, statistics, inside_only)
+            answer = self._backend.label_scan(points_m, intensity, rotation, statistics, inside_only, headings)
         except Exception as error:
             self._bear(error)
             return None

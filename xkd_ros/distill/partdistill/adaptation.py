@@ -141,7 +141,11 @@ def adapt_student(
     engine, backward = config.engine(learnt, fabric.world_size), None
     if config.backward:
         judge = UnitJudge(frames, units, count, reads, fabric, config.backward.agreement)
-        backward = Backward(ledger, judge, count.label, config.backward, learnt / config.batch, engine.steps, fabric)
+
+        def score(average: AdaptingStudent) -> Tensor:
+            return judge(average.student)
+
+        backward = Backward(ledger, score, count.label, config.backward, learnt / config.batch, engine.steps, fabric)
     average = fit(
         model,
         PartDistillLoss(config, ledger, count.members.astype(np.float64)),
@@ -154,11 +158,10 @@ def adapt_student(
         watch=backward,
     )
     adapted = average.student.eval()
-    judge = UnitJudge(frames, units, held, reads, fabric)
-    before, after = (mean_agreement(judge(one.to(fabric.device).eval()).cpu().numpy(), units, held) for one in (student, adapted))
+    held_out = UnitJudge(frames, units, held, reads, fabric)
+    before, after = (mean_agreement(held_out(one).cpu().numpy(), units, held) for one in (student, adapted))
     kept = after > before
-    chosen = (adapted if kept else student).cpu()
-    return Adaptation(chosen, kept, before, after, learnt, count.units)
+    return Adaptation(adapted if kept else student, kept, before, after, learnt, count.units)
 
 
 def mean_agreement(scores: np.ndarray, units: Units, count: UnitCount) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
@@ -13,8 +14,10 @@ from xkd_ros.distill.partdistill.config import RescoringConfig
 from xkd_ros.distill.partdistill.judge import weigh
 from xkd_ros.distill.partdistill.ledger import UnitLedger
 
+ModelT = TypeVar("ModelT", bound=nn.Module)
 
-class Backward:
+
+class Backward(Generic[ModelT]):
     """Judges the units now and then; for the hook `watch` of the engine.
 
     The authors freeze one snapshot, the one with the best test score; here the averaged student judges, again and again, and no label
@@ -24,7 +27,7 @@ class Backward:
     def __init__(
         self,
         ledger: UnitLedger,
-        judge: Callable[[nn.Module], Tensor],
+        judge: Callable[[ModelT], Tensor],
         label: np.ndarray,
         config: RescoringConfig,
         epoch_steps: float,
@@ -35,7 +38,7 @@ class Backward:
 
         Args:
             ledger: Of the model that is trained.
-            judge: Student → (U,) scores.
+            judge: Averaged model → (U,) scores.
             label: (U,) class that each unit claims.
             config: When, and how strictly.
             epoch_steps: Steps of one pass over the frames.
@@ -45,7 +48,7 @@ class Backward:
         self._ledger, self._judge, self._label, self._config = ledger, judge, label, config
         self._epoch_steps, self._latest, self._fabric = epoch_steps, config.latest * steps, fabric
 
-    def __call__(self, average: nn.Module, step: int) -> None:
+    def __call__(self, average: ModelT, step: int) -> None:
         """Close the epoch and judge, each if it is time."""
         if not step:
             return

@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from torch import nn
 
 from xkd_ros.distill.frame_samples import Frames
 from xkd_ros.distill.partdistill.config import Agreement, RescoringConfig
 from xkd_ros.distill.partdistill.unit_samples import UnitCount, inside_frame
 from xkd_ros.distill.partdistill.units import FrameUnits, Units
-from xkd_ros.distill.prediction import whole_frame_logits
+from xkd_ros.distill.prediction import WholeFrames
 from xkd_ros.distill.student_input import StudentConfig
+from xkd_ros.nets.student import Student
 
 _SUREST, _LEAST = 0.75, 0.25
 
@@ -35,22 +35,20 @@ class UnitJudge:
         self._frames, self._units, self._count = frames, units, count
         self._student, self._fabric, self._kind = student, fabric, kind
 
-    def __call__(self, model: nn.Module) -> torch.Tensor:
-        """Score all units.
+    def __call__(self, student: Student) -> torch.Tensor:
+        """Score all units by what a student says.
 
-        Args:
-            model: In evaluation mode, on this process's device; called as `Student`.
         Returns:
             (U,) float32, 0 to 1, the same on every process.
         """
+        ask = WholeFrames(student, self._student, self._frames.manifest.intensity)
         scores = np.zeros(self._count.units, np.float32)
         for frame in self._count.frames[self._fabric.global_rank :: self._fabric.world_size].tolist():
             units = self._units[frame]
             if len(units):
                 scan = self._frames.scan(frame)
                 inside_frame(units, frame, len(scan.points_m))
-                logits, undo = whole_frame_logits(model, scan, self._student, self._frames.manifest.intensity)
-                scores[self._count.span(frame)] = agreement(units, logits, undo, self._kind)
+                scores[self._count.span(frame)] = agreement(units, *ask(scan), self._kind)
         # Every unit is scored by one process and zero elsewhere.
         return self._fabric.all_reduce(torch.from_numpy(scores).to(self._fabric.device), reduce_op="sum")  # type: ignore[return-value]
 

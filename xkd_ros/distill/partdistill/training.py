@@ -24,7 +24,7 @@ from xkd_ros.distill.partdistill.unit_samples import UnitBatch, UnitSamples, col
 from xkd_ros.distill.passes import share_of
 from xkd_ros.distill.student_input import StudentInput, points_of
 from xkd_ros.distill.supervised import class_weights
-from xkd_ros.nets.heads import fold_head
+from xkd_ros.nets.heads import ClassifyingStudent, fold_head
 from xkd_ros.nets.student import Student
 from xkd_ros.train.engine import Progress, fit
 
@@ -60,9 +60,14 @@ def run_partdistill(
     engine = config.engine(len(numbers), fabric.world_size)
     judge = backward = None
     if config.backward:
+
+        def score(average: ClassifyingStudent) -> Tensor:
+            assert judge is not None
+            return judge(fold_head(average))
+
         judge = UnitJudge(frames, units, count, lesson.backbone.card.student, fabric, config.backward.agreement)
         epoch_steps = len(numbers) / (config.batch * samples.ordinary_share)
-        backward = Backward(ledger, judge, count.label, config.backward, epoch_steps, engine.steps, fabric)
+        backward = Backward(ledger, score, count.label, config.backward, epoch_steps, engine.steps, fabric)
     average = fit(
         model,
         PartDistillLoss(config, ledger, members),
@@ -76,12 +81,13 @@ def run_partdistill(
         size=points_of,
         watch=backward,
     )
+    student = fold_head(average)
     if config.backward and judge:
-        scores = judge(average.to(fabric.device)).cpu().numpy()
+        scores = judge(student).cpu().numpy()
         if fabric.is_global_zero:
             write_unit_report(folder, units, count, scores, weigh(scores, count.label, config.backward))
         fabric.barrier()
-    return fold_head(average.cpu())
+    return student
 
 
 class PartDistillLoss:
