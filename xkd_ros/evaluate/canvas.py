@@ -21,9 +21,9 @@ def pyplot() -> Any:
     return require("matplotlib.pyplot", "drawing pictures", HINT)
 
 
-def plain_text(text: str) -> str:
+def plain_text(text: str, longest: int = _LONGEST) -> str:
     """Make a name read from a file safe to draw: a dollar sign would start a formula, and long names would fill the picture."""
-    short = text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+    short = text if len(text) <= longest else text[: longest - 1] + "…"
     return "".join(letter if letter.isprintable() else " " for letter in short).replace("$", r"\$")
 
 

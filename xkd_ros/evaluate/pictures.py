@@ -16,6 +16,7 @@ from xkd_ros.evaluate.canvas import HINT, plain_text, pyplot
 
 _CEILING_ID = 2
 _DARK = "#101418"
+_LEGEND_IN, _LONGEST_TITLE = 1.2, 100
 
 
 def draw_scan(path: str | Path, points_m: np.ndarray, columns: Mapping[str, np.ndarray], label_set: LabelSet, title: str = "") -> None:
@@ -123,12 +124,13 @@ def _finish(figure: Any, path: str | Path, columns: Mapping[str, np.ndarray], la
     figure.legend(
         handles=_legend(label_set, columns),
         loc="outside lower center",
-        ncols=7,
+        ncols=max(3, int(figure.get_figwidth() / _LEGEND_IN)),
         facecolor=_DARK,
         edgecolor=_DARK,
         labelcolor="white",
+        fontsize=8,
     )
-    figure.suptitle(plain_text(title), color="white")
+    figure.suptitle(plain_text(title, _LONGEST_TITLE), color="white", fontsize=10)
     try:
         with atomic_path(path) as temporary:
             photo = Path(path).suffix == ".jpg"
