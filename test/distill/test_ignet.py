@@ -22,7 +22,7 @@ from xkd_ros.distill.ignet.training import BALANCED_NAME, FIRST_NAME
 from xkd_ros.distill.lesson import Lesson
 from xkd_ros.distill.methods import train_student
 from xkd_ros.distill.passes import share_of
-from xkd_ros.distill.prediction import Predictor
+from xkd_ros.distill.prediction import WholeFrames
 from xkd_ros.nets.checkpoint import read_weights
 from xkd_ros.nets.student import Student
 from xkd_ros.train.engine import make_fabric
@@ -175,7 +175,7 @@ def test_a_batch_points_into_its_own_scans() -> None:
 
 def _accuracy(student: Student) -> float:
     right = []
-    predict = Predictor(student, STUDENT, RIGS)
+    predict = WholeFrames(student, STUDENT, RIGS).label
     for number in (8, 9):
         frame = FRAMES.scan(number)
         labels, confidence = predict(frame)

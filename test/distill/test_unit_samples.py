@@ -16,7 +16,7 @@ from xkd_ros.distill.partdistill.config import PartDistillConfig
 from xkd_ros.distill.partdistill.judge import UnitJudge
 from xkd_ros.distill.partdistill.unit_samples import UnitSamples, count_units
 from xkd_ros.distill.partdistill.units import FrameUnits, Origin, Unit
-from xkd_ros.distill.prediction import Predictor
+from xkd_ros.distill.prediction import WholeFrames
 from xkd_ros.distill.student_input import InputConfig, StudentInput
 from xkd_ros.nets.student import seeded_student
 from xkd_ros.train.engine import make_fabric
@@ -66,7 +66,7 @@ def test_a_student_is_asked_about_scans_of_any_size(kept) -> None:
         def scan(self, number: int):
             return frame
 
-    labels, confidence = Predictor(student, STUDENT, RIGS)(frame)
+    labels, confidence = WholeFrames(student, STUDENT, RIGS).label(frame)
     assert (labels[kept:] == 255).all() and (confidence[kept:] == 0).all() and (labels[:kept] < 3).all()
     units = {0: FrameUnits.of([Unit(name, 1.0, Origin.BOX, 0, np.arange(400), np.ones(400)) for name in range(3)])}
     count = count_units(units, np.array([0]), 3)

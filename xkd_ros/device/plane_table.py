@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from xkd_ros.core.errors import ShapeError
-from xkd_ros.points.cell_table import CellTable
+from xkd_ros.core.types import NetInput
+from xkd_ros.points.cell_table import CellTable, make_cell_tables
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +77,13 @@ def pad_table(table: CellTable, points: int, cells: int, halo: int, device: torc
     )
     types = (np.float32 if part.dtype == np.float32 else np.int32 for part in parts)
     return PlaneTable(*(torch.from_numpy(part.astype(kind)).to(device) for part, kind in zip(parts, types)))
+
+
+def exact_inputs(net_input: NetInput, device: torch.device | str) -> tuple[Tensor, Tensor, PlaneTables]:
+    """Lay a scan that the CPU has prepared out as the student reads it, with room for nothing more: features, neighbours, tables."""
+    tables = make_cell_tables(net_input)
+    xy, xz, yz = (pad_table(table, len(net_input), table.occupied, table.halo, device) for table in tables)
+    return torch.from_numpy(net_input.features).to(device), torch.from_numpy(net_input.neighbours).to(device, torch.int32), (xy, xz, yz)
 
 
 def _padded(array: np.ndarray, rows: int, value: int) -> np.ndarray:

@@ -43,23 +43,9 @@ class WholeFrames:
         item = preprocess(frame.points_m, frame.intensity, frame.levelled_from_lidar)
         return self._backend.infer(item) if len(item) else np.zeros((0, 0), np.float32), item.undo
 
-
-class Predictor:
-    """Frame → labels and confidence of all its points."""
-
-    def __init__(self, student: Student, config: StudentConfig, rigs: dict[str, IntensityConfig]) -> None:
-        """Configure.
-
-        Args:
-            student: On any device.
-            config: How it reads scans.
-            rigs: Intensity statistics of each rig.
-        """
-        self._ask = WholeFrames(student, config, rigs)
-
-    def __call__(self, frame: StoredFrame) -> tuple[np.ndarray, np.ndarray]:
-        """Return labels (N,) uint8, 255 where there is no measurement, and confidence (N,) float32."""
-        logits, undo = self._ask(frame)
+    def label(self, frame: StoredFrame) -> tuple[np.ndarray, np.ndarray]:
+        """Return labels (N,) uint8 of all points of a frame, 255 where there is no measurement, and confidence (N,) float32."""
+        logits, undo = self(frame)
         label, probability, _ = describe_logits(logits, 1.0)
         labels, confidence = np.full(len(undo), UNKNOWN, np.uint8), np.zeros(len(undo), np.float32)
         known = undo >= 0

@@ -13,7 +13,6 @@ import numpy as np
 from xkd_ros.core.card import IntensityConfig, ModelCard
 from xkd_ros.core.errors import ModelError, require
 from xkd_ros.core.types import NetInput, Segmentation
-from xkd_ros.points.cell_table import make_cell_tables
 from xkd_ros.runtime.backend import MAX_BROKEN, MIN_AGREEMENT, Backend
 from xkd_ros.runtime.probe import make_room_scan
 
@@ -80,14 +79,9 @@ class CudaBackend:
 
     def infer(self, net_input: NetInput) -> np.ndarray:
         """Return (N, C) float32 logits."""
-        import torch
+        from xkd_ros.device.plane_table import exact_inputs
 
-        from xkd_ros.device.plane_table import pad_table
-
-        count = len(net_input)
-        xy, xz, yz = (pad_table(table, count, table.occupied, table.halo, self._device) for table in make_cell_tables(net_input))
-        features, neighbours = (torch.from_numpy(array).to(self._device) for array in (net_input.features, net_input.neighbours))
-        return self._student.forward(features, neighbours.to(torch.int32), (xy, xz, yz)).cpu().numpy()
+        return self._student.forward(*exact_inputs(net_input, self._device)).cpu().numpy()
 
     def label_scan(
         self,

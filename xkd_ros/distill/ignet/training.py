@@ -25,7 +25,7 @@ from xkd_ros.distill.labelled_frames import Labels
 from xkd_ros.distill.layer_decay import layer_groups
 from xkd_ros.distill.lesson import Lesson
 from xkd_ros.distill.passes import share_of
-from xkd_ros.distill.prediction import Predictor
+from xkd_ros.distill.prediction import WholeFrames
 from xkd_ros.distill.recipe import FinetuneConfig
 from xkd_ros.distill.student_input import points_of
 from xkd_ros.nets.checkpoint import write_weights
@@ -66,7 +66,7 @@ def run_ignet(lesson: Lesson, config: IgnetConfig, folder: Path, fabric: Fabric,
     path = folder / BALANCED_NAME
     if fabric.is_global_zero and not path.is_file():
         write_weights(first, folder / FIRST_NAME)
-        predict = Predictor(first, lesson.backbone.card.student, lesson.frames.manifest.intensity)
+        predict = WholeFrames(first, lesson.backbone.card.student, lesson.frames.manifest.intensity).label
         write_balanced_labels(lesson.frames, every, lesson.classes, predict, config.retrain, path)
     fabric.barrier()
     again = replace(lesson, labels=BalancedLabels(given, path), labelled=None)

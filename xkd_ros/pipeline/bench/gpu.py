@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,7 @@ import torch
 from xkd_ros.core.card import GeometryConfig, IntensityConfig, ModelCard, NetworkConfig
 from xkd_ros.core.errors import ModelError
 from xkd_ros.core.types import NetInput
-from xkd_ros.device.plane_table import PlaneTables, pad_table
+from xkd_ros.device.plane_table import exact_inputs
 from xkd_ros.device.recording import Recording
 from xkd_ros.device.student import DeviceStudent
 from xkd_ros.nets.batch import collate
@@ -23,7 +24,6 @@ from xkd_ros.pipeline.bench.reference import Reference
 from xkd_ros.pipeline.bench.timing import interleaved_times, read_counts, scan_of_size, write_figures
 from xkd_ros.pipeline.progress import console, make_progress
 from xkd_ros.pipeline.studies.table import StudyTable
-from xkd_ros.points.cell_table import make_cell_tables
 from xkd_ros.points.preprocessor import Preprocessor
 from xkd_ros.runtime.backend import agreement
 from xkd_ros.runtime.cuda_backend import CudaBackend
@@ -102,7 +102,7 @@ def _time_network(size: int, card: ModelCard, student: Student, reference: Path 
         contestants[PUBLIC] = Reference(reference, student, scan.grids).prepare(scan, scan.cells, device, torch.bfloat16)
     contestants[LAYERS] = _layers(student, scan, device)
     for kernels in (False, True) if device == "cuda" else (False,):
-        ours, inputs = DeviceStudent(student, torch.bfloat16, device, kernels), _inputs(scan, device)
+        ours, inputs = DeviceStudent(student, torch.bfloat16, device, kernels), exact_inputs(scan, device)
         name = "kernels" if kernels else "plain torch"
         contestants[f"{name}, step by step"] = partial(_on_host, partial(ours.forward, *inputs))
         contestants[f"{name}, graph"] = _recorded(partial(ours.forward, *inputs), device)
@@ -113,20 +113,13 @@ def _time_network(size: int, card: ModelCard, student: Student, reference: Path 
 
 
 def _layers(student: Student, scan: NetInput, device: str) -> Callable[[], np.ndarray]:
-    batch, network = collate([scan]).to(device), seeded_student(student.network, 0).eval()
-    network.load_state_dict(student.state_dict())
-    network.to(device)
+    batch, network = collate([scan]).to(device), copy.deepcopy(student).to(device)
 
     def run() -> np.ndarray:
         with torch.inference_mode(), torch.autocast(device, torch.bfloat16):
             return network.on(batch).float().cpu().numpy()
 
     return run
-
-
-def _inputs(scan: NetInput, device: str) -> tuple[torch.Tensor, torch.Tensor, PlaneTables]:
-    xy, xz, yz = (pad_table(table, len(scan), table.occupied, table.halo, device) for table in make_cell_tables(scan))
-    return torch.from_numpy(scan.features).to(device), torch.from_numpy(scan.neighbours).to(device, torch.int32), (xy, xz, yz)
 
 
 def _on_host(run: Callable[[], torch.Tensor]) -> np.ndarray:
