@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, float32
 
 from xkd_ros.core.card import GeometryConfig, ModelCard, NetworkConfig
+from xkd_ros.core.types import ScanRequest
 from xkd_ros.device.recorded_path import RecordedPath
 from xkd_ros.device.scan_path import ScanPath
 from xkd_ros.device.student import DeviceStudent
@@ -46,7 +47,7 @@ def _apart(side: int, apart_m: float) -> np.ndarray:
 
 def _rooms(recorded: RecordedPath, path: CountedPath, points: np.ndarray) -> list[int]:
     path.rooms.clear()
-    answer, state = recorded(points, None, np.eye(3), CARD.intensity)
+    answer, state = recorded(ScanRequest(points, None, np.eye(3), CARD.intensity))
     assert state.voxels == len(points) and not state.broken
     expected = Segmenter(CARD, TorchBackend(STUDENT, CARD, device="cpu")).segment(points, None, np.eye(3))
     assert (answer.labels == expected.labels).mean() > 0.99

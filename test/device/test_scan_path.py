@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 
 from xkd_ros.core.card import GeometryConfig, IntensityConfig, ModelCard, NetworkConfig
 from xkd_ros.core.se3 import rotation_from_rpy
-from xkd_ros.core.types import UNKNOWN, Segmentation
+from xkd_ros.core.types import UNKNOWN, ScanRequest, Segmentation
 from xkd_ros.device.scan_path import ScanPath, pack_scan, packed_bytes, unpack_answer
 from xkd_ros.device.student import DeviceStudent
 from xkd_ros.nets.student import Student, seeded_student
@@ -35,7 +35,7 @@ def _packed(
     points: np.ndarray, raw: np.ndarray | None, room: int, statistics: IntensityConfig = CARD.intensity, inside_only: bool = False
 ) -> torch.Tensor:
     buffer = np.empty(packed_bytes(room), np.uint8)
-    pack_scan(buffer, points, raw, ROTATION, statistics, inside_only)
+    pack_scan(buffer, ScanRequest(points, raw, ROTATION, statistics, inside_only))
     return torch.from_numpy(buffer)
 
 

@@ -11,7 +11,7 @@ import torch
 
 from xkd_ros.core.card import GeometryConfig, IntensityConfig, ModelCard, NetworkConfig
 from xkd_ros.core.errors import ModelError
-from xkd_ros.core.types import Segmentation
+from xkd_ros.core.types import ScanRequest, Segmentation
 from xkd_ros.device.recorded_path import bucket
 from xkd_ros.nets.student import seeded_student
 from xkd_ros.runtime.cuda_backend import CudaBackend
@@ -82,7 +82,7 @@ def test_answers_that_are_no_numbers_are_an_error() -> None:
     broken = seeded_student(CARD.network, 5).eval()
     broken.head.weight.data[0] = np.nan
     with pytest.raises(ModelError, match="no finite answer"):
-        CudaBackend(broken, CARD, "cpu", "float32", kernels=False).label_scan(POINTS, RAW, np.eye(3), CARD.intensity, False)
+        CudaBackend(broken, CARD, "cpu", "float32", kernels=False).label_scan(ScanRequest(POINTS, RAW, np.eye(3), CARD.intensity))
 
 
 def test_points_without_measurement_do_not_hide_broken_answers() -> None:
@@ -90,7 +90,7 @@ def test_points_without_measurement_do_not_hide_broken_answers() -> None:
     broken.head.weight.data[0] = np.nan
     points = np.where(np.arange(len(POINTS))[:, None] % 4 > 0, np.float32(np.nan), POINTS)
     with pytest.raises(ModelError, match="no finite answer"):
-        CudaBackend(broken, CARD, "cpu", "float32", kernels=False).label_scan(points, RAW, np.eye(3), CARD.intensity, False)
+        CudaBackend(broken, CARD, "cpu", "float32", kernels=False).label_scan(ScanRequest(points, RAW, np.eye(3), CARD.intensity))
 
 
 def test_one_that_keeps_failing_gives_way_to_the_ordinary_way() -> None:
@@ -100,7 +100,7 @@ def test_one_that_keeps_failing_gives_way_to_the_ordinary_way() -> None:
         def infer(self, net_input: object) -> np.ndarray:
             raise AssertionError("never reached")
 
-        def label_scan(self, *scan: object) -> Segmentation:
+        def label_scan(self, request: ScanRequest) -> Segmentation:
             raise RuntimeError("out of memory")
 
     watched = WatchedBackend(Failing(), lambda failed: TorchBackend(STUDENT, CARD, device="cpu"))

@@ -124,9 +124,9 @@ def test_one_that_goes_the_whole_way_is_timed_so(exported: Path, contestants) ->
     class Whole(Timed):
         scans = 0
 
-        def label_scan(self, points_m, intensity, rotation, statistics, inside_only, headings=1):
+        def label_scan(self, request):
             self.scans += 1
-            assert rotation.shape == (3, 3) and not inside_only and len(points_m) == len(intensity)
+            assert request.rotation.shape == (3, 3) and not request.inside_only and len(request.points_m) == len(request.intensity)
 
     contestants |= {"torch": Timed("torch", 300), "cuda": Whole("cuda", 600)}
     assert Segmenter.load(exported).backend_name == "cuda"
@@ -137,9 +137,9 @@ def test_what_is_recorded_at_first_does_not_count(exported: Path, contestants) -
     class Recorded(Timed):
         seen: tuple[int, ...] = ()
 
-        def label_scan(self, points_m, intensity, rotation, statistics, inside_only, headings=1):
-            self.seen = (*self.seen, len(points_m))
-            time.sleep(0.3 if self.seen.count(len(points_m)) <= 2 else 0.001)
+        def label_scan(self, request):
+            self.seen = (*self.seen, len(request.points_m))
+            time.sleep(0.3 if self.seen.count(len(request.points_m)) <= 2 else 0.001)
 
     contestants |= {"torch": Timed("torch", 150), "cuda": Recorded("cuda", 1)}
     assert Segmenter.load(exported).backend_name == "cuda"

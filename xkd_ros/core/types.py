@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from xkd_ros.core.card import IntensityConfig
 from xkd_ros.core.errors import ShapeError
 
 UNKNOWN = 255
@@ -64,6 +65,27 @@ class CameraImage:
 
     def __post_init__(self) -> None:
         _check("rgb", self.rgb, (None, None, 3))
+
+
+@dataclass(frozen=True, eq=False)
+class ScanRequest:
+    """A raw scan and how its points are to be labelled.
+
+    Attributes:
+        points_m: (M, 3) metres, lidar frame; NaN and (0, 0, 0) are no measurements.
+        intensity: (M,) in the sensor's unit, or None.
+        rotation: (3, 3) levelled_from_lidar.
+        statistics: That intensities are normalised with.
+        inside_only: Points outside the field of view stay unknown.
+        headings: In which the scan is labelled, to be averaged.
+    """
+
+    points_m: np.ndarray
+    intensity: np.ndarray | None
+    rotation: np.ndarray
+    statistics: IntensityConfig
+    inside_only: bool = False
+    headings: int = 1
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from xkd_ros.core.card import IntensityConfig
 from xkd_ros.core.errors import ModelError
-from xkd_ros.core.types import Segmentation
+from xkd_ros.core.types import ScanRequest, Segmentation
 from xkd_ros.device.recording import GraphPool, Recording
 from xkd_ros.device.scan_path import PathState, ScanPath, answer_bytes, pack_scan, packed_bytes, unpack_answer
 
@@ -46,28 +44,20 @@ class RecordedPath:
         self._pool: GraphPool | None = None
         self._forget()
 
-    def __call__(
-        self,
-        points_m: np.ndarray,
-        intensity: np.ndarray | None,
-        rotation: np.ndarray,
-        statistics: IntensityConfig,
-        inside_only: bool = False,
-        headings: int = 1,
-    ) -> tuple[Segmentation, PathState]:
-        """Label a scan; arguments as for `scan_path.pack_scan`, and headings to be averaged.
+    def __call__(self, request: ScanRequest) -> tuple[Segmentation, PathState]:
+        """Label a scan.
 
         Returns:
             What is said about each point, and what the path says of itself.
         Raises:
             ModelError: the cells of the scan need more room than a path ever gives.
         """
-        raw = bucket(len(points_m))
+        raw = bucket(len(request.points_m))
         while True:
             room = min(bucket(round(_SPARE * self._spread * self._voxels)), bucket(round(self._spread * raw)))
-            run = self._run(raw, room, headings)
-            pack_scan(run.sent.numpy(), points_m, intensity, rotation, statistics, inside_only)
-            answer, state = unpack_answer(run().numpy(), len(points_m))
+            run = self._run(raw, room, request.headings)
+            pack_scan(run.sent.numpy(), request)
+            answer, state = unpack_answer(run().numpy(), len(request.points_m))
             if state.fits:
                 self._voxels, self._spread = max(state.voxels, _FORGET * self._voxels), max(1.0, _FORGET * self._spread)
                 return answer, state

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from xkd_ros.core.card import IntensityConfig, ModelCard
-from xkd_ros.core.types import UNKNOWN, Segmentation
+from xkd_ros.core.card import ModelCard
+from xkd_ros.core.types import UNKNOWN, ScanRequest, Segmentation
 from xkd_ros.device.heading import turn
 from xkd_ros.device.intensity import statistics_row
 from xkd_ros.device.preprocessor import DeviceInput, DevicePreprocessor
@@ -108,31 +108,21 @@ def packed_bytes(points: int) -> int:
     return 8 * _HEADER + 4 * _COLUMNS * points
 
 
-def pack_scan(
-    out: np.ndarray,
-    points_m: np.ndarray,
-    intensity: np.ndarray | None,
-    rotation: np.ndarray,
-    statistics: IntensityConfig,
-    inside_only: bool,
-) -> None:
-    """Write a scan into a buffer.
+def pack_scan(out: np.ndarray, request: ScanRequest) -> None:
+    """Write a scan, and what is wanted of it but for the headings, into a buffer.
 
     Args:
         out: uint8 of `packed_bytes`; what the scan does not fill becomes NaN, which is no measurement.
-        points_m: (M, 3) metres, lidar frame.
-        intensity: (M,) in the sensor's unit, or None.
-        rotation: (3, 3) levelled_from_lidar.
-        statistics: Of the sensor.
-        inside_only: Points outside the field of view stay unknown.
+        request: The scan.
     """
     header = out[: 8 * _HEADER].view(np.float64)
-    header[:9], header[9:15], header[15] = np.asarray(rotation, np.float64).ravel(), statistics_row(statistics), inside_only
-    rows, count = out[8 * _HEADER :].view(np.float32).reshape(-1, _COLUMNS), len(points_m)
+    header[:9] = np.asarray(request.rotation, np.float64).ravel()
+    header[9:15], header[15] = statistics_row(request.statistics), request.inside_only
+    rows, count = out[8 * _HEADER :].view(np.float32).reshape(-1, _COLUMNS), len(request.points_m)
     # Numbers that float32 does not hold become infinite, which is no measurement either.
     with np.errstate(over="ignore"):
-        rows[:count, :3] = points_m
-        rows[:count, 3] = np.nan if intensity is None else intensity
+        rows[:count, :3] = request.points_m
+        rows[:count, 3] = np.nan if request.intensity is None else request.intensity
     rows[count:] = np.nan
 
 

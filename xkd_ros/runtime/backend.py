@@ -6,8 +6,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from xkd_ros.core.card import IntensityConfig
-from xkd_ros.core.types import NetInput, Segmentation
+from xkd_ros.core.types import NetInput, ScanRequest, Segmentation
 
 MIN_AGREEMENT = 0.995
 """Share of equal labels below which a backend or an engine is refused: what reduced precision may cost."""
@@ -33,24 +32,9 @@ class Backend(Protocol):
 class ScanBackend(Backend, Protocol):
     """A backend that can also go the whole way, from a raw scan to the labels of its points."""
 
-    def label_scan(
-        self,
-        points_m: np.ndarray,
-        intensity: np.ndarray | None,
-        rotation: np.ndarray,
-        statistics: IntensityConfig,
-        inside_only: bool,
-        headings: int = 1,
-    ) -> Segmentation:
+    def label_scan(self, request: ScanRequest) -> Segmentation:
         """Label every point.
 
-        Args:
-            points_m: (M, 3) metres, lidar frame; NaN and (0, 0, 0) are no measurements.
-            intensity: (M,) in the sensor's unit, or None.
-            rotation: (3, 3) levelled_from_lidar.
-            statistics: That intensities are normalised with.
-            inside_only: Points outside the field of view stay unknown.
-            headings: To be averaged, see `headings`.
         Raises:
             ModelError: most answers are not finite.
         """

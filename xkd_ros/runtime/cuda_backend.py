@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from xkd_ros.core.card import IntensityConfig, ModelCard
+from xkd_ros.core.card import ModelCard
 from xkd_ros.core.errors import ModelError, require
-from xkd_ros.core.types import NetInput, Segmentation
+from xkd_ros.core.types import NetInput, ScanRequest, Segmentation
 from xkd_ros.runtime.backend import MAX_BROKEN, MIN_AGREEMENT, Backend
 from xkd_ros.runtime.probe import make_room_scan
 
@@ -83,17 +83,9 @@ class CudaBackend:
 
         return self._student.forward(*exact_inputs(net_input, self._device)).cpu().numpy()
 
-    def label_scan(
-        self,
-        points_m: np.ndarray,
-        intensity: np.ndarray | None,
-        rotation: np.ndarray,
-        statistics: IntensityConfig,
-        inside_only: bool,
-        headings: int = 1,
-    ) -> Segmentation:
+    def label_scan(self, request: ScanRequest) -> Segmentation:
         """Label every point of a raw scan; see `backend.ScanBackend`."""
-        answer, state = self._path(points_m, intensity, rotation, statistics, inside_only, headings)
+        answer, state = self._path(request)
         if state.broken > MAX_BROKEN * state.voxels:
             raise ModelError(f"backend {self.name} gave no finite answer for {state.broken} of {state.voxels} points")
         return answer
@@ -108,6 +100,6 @@ class CudaBackend:
         from xkd_ros.runtime.segmenter import Segmenter
 
         points, intensity = make_room_scan(0, *room)
-        ours = self.label_scan(points, intensity, np.eye(3), self._card.intensity, False)
+        ours = self.label_scan(ScanRequest(points, intensity, np.eye(3), self._card.intensity))
         theirs = Segmenter(self._card, reference).segment(points, intensity, np.eye(3))
         return float((ours.labels == theirs.labels).mean())

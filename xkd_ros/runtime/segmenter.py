@@ -15,7 +15,7 @@ import numpy as np
 
 from xkd_ros.core.card import IntensityConfig, ModelCard, load_card
 from xkd_ros.core.errors import ConfigError, ShapeError
-from xkd_ros.core.types import UNKNOWN, NetInput, Segmentation
+from xkd_ros.core.types import UNKNOWN, NetInput, ScanRequest, Segmentation
 from xkd_ros.points.grid import inside_field_of_view
 from xkd_ros.points.levelling import estimate_levelling
 from xkd_ros.points.preprocessor import Preprocessor
@@ -151,7 +151,8 @@ class Segmenter:
         clock.append(time.perf_counter())
         if fuse is None and infer is None and self.share == 1:
             inside_only = self._outside == "unknown"
-            whole = self._backend.label_scan(points_m, intensity, rotation, self.intensity, inside_only, self._headings)
+            request = ScanRequest(points_m, intensity, rotation, self.intensity, inside_only, self._headings)
+            whole = self._backend.label_scan(request)
             if whole is not None:
                 return _timed(whole, clock, ("level", "inference"))
         net_input = self._preprocess(points_m, intensity, rotation, limit=self._limit)

@@ -18,7 +18,7 @@ from xkd_ros.core.card import ModelCard
 from xkd_ros.core.errors import ModelError, XkdError
 from xkd_ros.core.files import write_atomic
 from xkd_ros.core.processor import has_bf16
-from xkd_ros.core.types import NetInput
+from xkd_ros.core.types import NetInput, ScanRequest
 from xkd_ros.points.preprocessor import Preprocessor
 from xkd_ros.runtime.backend import MIN_AGREEMENT, Backend, ScanBackend, agreement
 from xkd_ros.runtime.machine import cache_folder, fingerprint, has_nvidia_gpu, installed, wait_passively
@@ -179,7 +179,7 @@ def _time(backend: Backend, card: ModelCard, inputs: list[NetInput]) -> float:
     scans, level, preprocess = probe_scans(), np.eye(3), Preprocessor(card.geometry, card.intensity)
 
     def label(scan: tuple[np.ndarray, np.ndarray]) -> None:
-        backend.label_scan(*scan, level, card.intensity, False)
+        backend.label_scan(ScanRequest(*scan, level, card.intensity))
 
     # Sizes are recorded when they are met, and once more when larger scans have been seen.
     for scan in 2 * scans:

@@ -10,9 +10,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from xkd_ros.core.card import IntensityConfig
 from xkd_ros.core.errors import ModelError
-from xkd_ros.core.types import NetInput, Segmentation
+from xkd_ros.core.types import NetInput, ScanRequest, Segmentation
 from xkd_ros.runtime.backend import MAX_BROKEN, Backend, ScanBackend
 
 _LOG = logging.getLogger(__name__)
@@ -64,15 +63,7 @@ class WatchedBackend:
         self._in_a_row = 0
         return logits
 
-    def label_scan(
-        self,
-        points_m: np.ndarray,
-        intensity: np.ndarray | None,
-        rotation: np.ndarray,
-        statistics: IntensityConfig,
-        inside_only: bool,
-        headings: int = 1,
-    ) -> Segmentation | None:
+    def label_scan(self, request: ScanRequest) -> Segmentation | None:
         """Go the whole way of a scan, as `backend.ScanBackend`; None where the backend in use cannot.
 
         Raises:
@@ -81,7 +72,7 @@ class WatchedBackend:
         if not isinstance(self._backend, ScanBackend):
             return None
         try:
-            answer = self._backend.label_scan(points_m, intensity, rotation, statistics, inside_only, headings)
+            answer = self._backend.label_scan(request)
         except Exception as error:
             self._bear(error)
             return None
