@@ -69,6 +69,14 @@ class Graph:
         cli_args = ["--ros-args", *arguments]
         return self.add(node_class(context=self.context, cli_args=cli_args, parameter_overrides=overrides))
 
+    def end(self, node: Node) -> None:
+        """Take a node out of this graph, before the test ends or with it."""
+        if hasattr(node, "close"):
+            node.close()
+        self.nodes.remove(node)
+        self.executor.remove_node(node)
+        node.destroy_node()
+
     def spin_until(self, condition: Callable[[], bool], what: str, deadline_s: float = DEADLINE_S) -> None:
         """Serve callbacks until a condition holds; fail with `what` when it does not in time."""
         end = time.monotonic() + deadline_s
@@ -139,11 +147,8 @@ class Graph:
                     process.wait()
             if process.stdout:
                 process.stdout.close()
-        for node in self.nodes:
-            if hasattr(node, "close"):
-                node.close()
-            self.executor.remove_node(node)
-            node.destroy_node()
+        for node in list(self.nodes):
+            self.end(node)
         self.executor.shutdown()
         rclpy.shutdown(context=self.context)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import threading
 import time
 from collections import Counter
 from contextlib import suppress
@@ -17,6 +18,7 @@ from rclpy.parameter import Parameter
 from sensor_msgs.msg import CompressedImage, PointCloud2
 
 from xkd_ros.bags.reader import Bag
+from xkd_ros.nodes import model_loader
 from xkd_ros.nodes.segmenter import SegmenterNode
 from xkd_ros.pipeline.doctor.ros import find_leaked_segments
 
@@ -114,6 +116,26 @@ def test_shutdown_from_every_state(graph, labelling, tiny_model, until):
     assert segmenter.change(getattr(Transition, f"TRANSITION_{shutdowns[until]}_SHUTDOWN"))
     assert segmenter.state == "finalized" and graph.probe.count_subscribers("/points") == 0
     graph.spin_until(lambda: graph.probe.count_publishers("/semantic_points") == 0, "the end of the output topic")
+
+
+def test_node_that_ends_while_its_model_is_loaded(graph, labelling, tiny_model, monkeypatch):
+    began, ended, faults = threading.Event(), threading.Event(), []
+    load = model_loader.load_labeller
+
+    def slowly(values):
+        began.set()
+        assert ended.wait(120)
+        return load(values)
+
+    monkeypatch.setattr(model_loader, "load_labeller", slowly)
+    monkeypatch.setattr(threading, "excepthook", faults.append)
+    node = graph.make(SegmenterNode, model=str(tiny_model), **labelling.FAST)
+    graph.spin_until(began.is_set, "the model is being loaded")
+    loading = next(thread for thread in threading.enumerate() if thread.name == "model loader")
+    graph.end(node)
+    ended.set()
+    loading.join(120)
+    assert not loading.is_alive() and faults == []
 
 
 def test_manager_that_is_quicker_than_autostart(graph, labelling, tiny_model, make_cloud_message):

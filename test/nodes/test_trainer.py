@@ -135,10 +135,7 @@ def test_collecting_ends_by_service_and_what_was_collected_stays(trainer):
     success, message = trainer.call("stop")
     assert success and "3 pairs are in" in message
     trainer.wait("idle")
-    trainer.node.close()
-    graph.nodes.remove(trainer.node)
-    graph.executor.remove_node(trainer.node)
-    trainer.node.destroy_node()
+    graph.end(trainer.node)
     # The next one records beside it; without new pairs it learns from what is there.
     trainer.start(autostart=False, **parameters)
     trainer.wait("collecting")

@@ -68,10 +68,7 @@ def test_adapts_to_what_was_collected_last(trainer, bag, tiny_model):
     success, message = trainer.call("adapt")
     assert not success and "none" in message and trainer.wait("collecting")  # no model yet: the recording goes on
     for number in (1, 2):
-        trainer.node.close()
-        graph.nodes.remove(trainer.node)
-        graph.executor.remove_node(trainer.node)
-        trainer.node.destroy_node()
+        graph.end(trainer.node)
         if number == 1:
             trainer.start(bags=bag, model_out=str(tiny_model), **parameters)
             send_pairs(graph, points, camera, 10, 3)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from rcl_interfaces.msg import SetParametersResult
+from rclpy.exceptions import InvalidHandle
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from std_srvs.srv import SetBool
@@ -226,7 +228,8 @@ class SegmenterNode(LifecycleNode):
     def _on_loaded(self, labeller: Labeller | None, values: SimpleNamespace, problem: str) -> None:
         """Continue in the executor's thread."""
         self._results.append((labeller, values, problem))
-        self._result_ready.trigger()
+        with suppress(InvalidHandle):  # the node was destroyed while the model was being loaded: nobody waits for it
+            self._result_ready.trigger()
 
     def _on_result(self) -> None:
         while self._results:
