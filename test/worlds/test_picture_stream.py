@@ -36,7 +36,7 @@ def test_families_show_other_buildings_and_validation_shares_none() -> None:
 
 def test_shards_hold_what_the_stream_gave_and_are_not_made_twice(tmp_path: Path) -> None:
     calls: list[tuple[int, int]] = []
-    paths = write_picture_shards(tmp_path, 0, 3, shard_size=2, processes=1, progress=lambda done, total: calls.append((done, total)))
+    paths = write_picture_shards(tmp_path, 0, 3, shard_size=2, processes=1, progress=lambda done, total, facts: calls.append((done, total)))
     assert [len(PictureShard(path)) for path in paths] == [2, 1] and calls == [(0, 3), (2, 3), (3, 3)]
     before = [path.stat().st_mtime_ns for path in paths]
     assert write_picture_shards(tmp_path, 0, 3, shard_size=2, processes=1) == paths

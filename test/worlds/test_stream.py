@@ -55,7 +55,7 @@ def test_shifted_split_is_another_family() -> None:
 
 def test_shards_hold_what_the_stream_gave_and_are_not_made_twice(tmp_path: Path) -> None:
     calls: list[tuple[int, int]] = []
-    paths = write_shards(tmp_path, 0, 6, shard_size=4, processes=1, progress=lambda done, total: calls.append((done, total)))
+    paths = write_shards(tmp_path, 0, 6, shard_size=4, processes=1, progress=lambda done, total, facts: calls.append((done, total)))
     assert [len(Shard(path)) for path in paths] == [4, 2] and calls[0] == (0, 6) and calls[-1] == (6, 6)
     before = [path.stat().st_mtime_ns for path in paths]
     assert write_shards(tmp_path, 0, 6, shard_size=4, processes=1) == paths

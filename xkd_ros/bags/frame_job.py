@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from xkd_ros.bags.source_survey import Survey, survey_sources
 from xkd_ros.bags.split import GAP, assign_splits
 from xkd_ros.core.errors import BagError
 from xkd_ros.core.files import sha256
+from xkd_ros.core.progress import Report
 from xkd_ros.core.rig import RigConfig, load_rig
 
 # Changes whenever the same recordings and settings give other frames than before.
@@ -110,7 +111,7 @@ def prepare_job(
     rig: Path | Sequence[Path] | None,
     labels: Path | None,
     hashed: bool,
-    surveyed: Callable[[int, int, dict[str, float]], None] | None = None,
+    surveyed: Report | None = None,
 ) -> FrameJob:
     """Open the recordings and decide what becomes a frame.
 

@@ -29,13 +29,11 @@ from xkd_ros.bags.frame_store import SHARDS_FOLDER, FrameStore, shard_folder
 from xkd_ros.core.card import IntensityConfig
 from xkd_ros.core.errors import BagError, XkdError
 from xkd_ros.core.files import write_atomic
+from xkd_ros.core.progress import Report
 from xkd_ros.points import intensity
 
 _LOG = logging.getLogger(__name__)
 _PLAN_NAME = "plan.json"
-
-Progress = Callable[[int, int, dict[str, float]], None]
-"""Called with (done, total, facts)."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +96,7 @@ def write_frames(
     config: FrameConfig,
     rig: Path | Sequence[Path] | None = None,
     labels: Path | None = None,
-    progress: Progress | None = None,
+    progress: Report | None = None,
     announce: Callable[[list[str]], None] | None = None,
 ) -> FrameStore:
     """Write scans and pictures of recordings as a frame store, or go on where an earlier call was interrupted.
@@ -164,7 +162,7 @@ def _make_ready(work: Path, plan: str) -> None:
         raise XkdError(f"cannot prepare {work}: {error}; check permissions, or remove it") from error
 
 
-def _write_shards(work: Path, stretches: Sequence[Stretch], job: FrameJob, opened: _OneOpen, progress: Progress | None) -> None:
+def _write_shards(work: Path, stretches: Sequence[Stretch], job: FrameJob, opened: _OneOpen, progress: Report | None) -> None:
     """Write the shards that are not there yet."""
     done, read, started = 0, 0, time.monotonic()
     for number, (index, frames) in enumerate(stretches):

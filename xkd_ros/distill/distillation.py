@@ -13,13 +13,14 @@ from torch import Tensor, nn
 
 from xkd_ros.core.card import NetworkConfig
 from xkd_ros.core.errors import ConfigError
+from xkd_ros.core.progress import Report
 from xkd_ros.distill.backbone import Backbone
 from xkd_ros.distill.frame_samples import DistilBatch, DistilSamples, Frames, Targets, collate_distil
 from xkd_ros.distill.losses import distillation_loss
 from xkd_ros.distill.recipe import DistilConfig
 from xkd_ros.distill.student_input import StudentConfig, StudentInput, points_of
 from xkd_ros.nets.heads import DistillationHead, DistillingStudent, make_backbone
-from xkd_ros.train.engine import Progress, fit
+from xkd_ros.train.engine import fit
 
 
 class DistillationLoss:
@@ -43,7 +44,7 @@ def run_distil(
     config: DistilConfig,
     folder: Path,
     fabric: Fabric,
-    progress: Progress | None = None,
+    progress: Report | None = None,
     start: Backbone | None = None,
 ) -> Backbone:
     """Distil the image teacher into a backbone; goes on where a killed run was.

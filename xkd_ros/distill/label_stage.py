@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 
+from xkd_ros.core.progress import Report
 from xkd_ros.distill.labelled_frames import ConfidentLoss, LabelledFrames, collate_labelled_frames, count_frame_labels
 from xkd_ros.distill.layer_decay import layer_groups
 from xkd_ros.distill.lesson import Lesson
@@ -17,7 +18,7 @@ from xkd_ros.distill.student_input import StudentInput, points_of
 from xkd_ros.distill.supervised import class_weights
 from xkd_ros.nets.heads import ClassifyingStudent, fold_head
 from xkd_ros.nets.student import Student
-from xkd_ros.train.engine import Progress, fit
+from xkd_ros.train.engine import fit
 
 
 def learn_labels(
@@ -27,7 +28,7 @@ def learn_labels(
     layer_decay: float,
     folder: Path,
     fabric: Fabric,
-    progress: Progress | None,
+    progress: Report | None,
 ) -> Student:
     """Put a zero-initialised class head on the backbone, train, and fold the head; see `run_probe` and `run_finetune`."""
     numbers = share_of(lesson.labelled_numbers(), config.label_share, config.seed)

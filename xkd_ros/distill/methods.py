@@ -6,6 +6,7 @@ from pathlib import Path
 
 from lightning_fabric import Fabric
 
+from xkd_ros.core.progress import Report
 from xkd_ros.distill.finetune import run_finetune
 from xkd_ros.distill.ignet.config import IgnetConfig
 from xkd_ros.distill.ignet.training import run_ignet
@@ -16,14 +17,13 @@ from xkd_ros.distill.recipe import FinetuneConfig
 from xkd_ros.distill.xmodel.config import XModelConfig
 from xkd_ros.distill.xmodel.training import run_xmodel
 from xkd_ros.nets.student import Student
-from xkd_ros.train.engine import Progress
 
 MethodConfig = FinetuneConfig | IgnetConfig | PartDistillConfig | XModelConfig
 FINETUNE, METHODS = "labels", ("ignet", "partdistill", "xmodel")
 """The method that learns from labels alone, and those that have a name of their own."""
 
 
-def train_student(lesson: Lesson, config: MethodConfig, folder: Path, fabric: Fabric, progress: Progress | None = None) -> Student:
+def train_student(lesson: Lesson, config: MethodConfig, folder: Path, fabric: Fabric, progress: Report | None = None) -> Student:
     """Train the whole student; goes on where a killed run was.
 
     Args:

@@ -6,14 +6,14 @@ from pathlib import Path
 
 from lightning_fabric import Fabric
 
+from xkd_ros.core.progress import Report
 from xkd_ros.distill.label_stage import learn_labels
 from xkd_ros.distill.lesson import Lesson
 from xkd_ros.distill.recipe import ProbeConfig
 from xkd_ros.nets.student import Student
-from xkd_ros.train.engine import Progress
 
 
-def run_probe(lesson: Lesson, config: ProbeConfig, folder: Path, fabric: Fabric, progress: Progress | None = None) -> Student:
+def run_probe(lesson: Lesson, config: ProbeConfig, folder: Path, fabric: Fabric, progress: Report | None = None) -> Student:
     """Train batch norm and a linear layer on the backbone, which stays as it is, the batch norms of its embedding included.
 
     Goes on where a killed run was; arguments, result and errors as for `methods.train_student`.

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +16,7 @@ import numpy as np
 
 from xkd_ros.core.errors import ConfigError, XkdError
 from xkd_ros.core.labels import LabelSet
+from xkd_ros.core.progress import Report
 from xkd_ros.distill.confidence import ConfidenceHistogram, look_at
 from xkd_ros.distill.consolidation import Consolidator, Witness, make_witness
 from xkd_ros.distill.label_store import LabelPlan, LabelStore, LabelWriter
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from xkd_ros.teacher.live_targets import LiveTargets
     from xkd_ros.teacher.target_store import TargetStore
 
-Progress = Callable[[int, int, dict[str, float]], None]
 _log = logging.getLogger(__name__)
 _POSE_NOISE_M = 0.05
 _REMEDIES = {
@@ -67,7 +66,7 @@ def write_pseudo_labels(
     targets: TargetStore | LiveTargets,
     out: str | Path,
     config: PseudoConfig | None = None,
-    progress: Progress | None = None,
+    progress: Report | None = None,
 ) -> LabelStore:
     """Label every frame of a store; goes on where it was interrupted, and does nothing when all is there.
 
@@ -107,7 +106,7 @@ class _Job:
         label_set: LabelSet,
         config: PseudoConfig,
         writer: LabelWriter,
-        progress: Progress | None,
+        progress: Report | None,
     ) -> None:
         self._frames, self._targets, self._label_set = frames, targets, label_set
         self._config, self._writer, self._progress = config, writer, progress

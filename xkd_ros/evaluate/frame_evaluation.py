@@ -15,6 +15,7 @@ import numpy as np
 
 from xkd_ros.core.errors import ConfigError, ShapeError
 from xkd_ros.core.labels import LabelSet
+from xkd_ros.core.progress import Report
 from xkd_ros.core.types import UNKNOWN, Segmentation
 from xkd_ros.evaluate.evaluation import Evaluation
 from xkd_ros.evaluate.real_labels import match_real_labels
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from xkd_ros.bags.frame import Frame
     from xkd_ros.bags.frame_store import FrameStore
 
-Progress = Callable[[int, int, dict[str, float]], None]
 Segment = Callable[[np.ndarray, np.ndarray | None, np.ndarray | None], Segmentation | ScanLogits]
 """(points_m (N, 3), intensity (N,) or None, levelled_from_lidar (3, 3)) → finished labels, or logits to make them from."""
 
@@ -58,7 +58,7 @@ def evaluate_frames(
     numbers: Sequence[int] | np.ndarray,
     against: Labels | None,
     label_set: LabelSet,
-    progress: Progress | None = None,
+    progress: Report | None = None,
     *,
     temperature: float | None = None,
     class_hash: str | None = None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,7 @@ class LearnProgress:
         self._written = 0.0
         self._write({"stage": name, "stage_index": index, "stages": self._stages, "done": 0, "total": 0})
 
-    def __call__(self, done: int, total: int, facts: dict[str, float] | None = None) -> None:
+    def __call__(self, done: int, total: int, facts: Mapping[str, float] | None = None) -> None:
         """Show `done` of `total` of the current stage; facts may hold loss, lr and samples_per_s."""
         facts = {name: float(value) for name, value in (facts or {}).items() if name in ("loss", "lr", "samples_per_s")}
         if self._display and self._task is not None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from xkd_ros.core.card import load_card
+from xkd_ros.core.progress import Report
 from xkd_ros.export.onnx_export import export_onnx
 from xkd_ros.nets.checkpoint import load_student, save_student
 from xkd_ros.nets.fused_checkpoint import CARD_NAME as FUSED_NAME
@@ -14,9 +14,7 @@ from xkd_ros.nets.fused_checkpoint import load_fused, save_fused
 from xkd_ros.pipeline.model_page import write_model_page
 
 
-def write_learned_model(
-    work: Path, out: Path, evaluation: dict[str, Any], progress: Callable[[int, int, dict[str, float]], None]
-) -> tuple[str, dict[str, Any]]:
+def write_learned_model(work: Path, out: Path, evaluation: dict[str, Any], progress: Report) -> tuple[str, dict[str, Any]]:
     """Write weights, card, ONNX graphs and page of what a run learnt, and the fused head where its method trains one.
 
     Args:

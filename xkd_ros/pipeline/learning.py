@@ -17,6 +17,7 @@ from xkd_ros.core.card import CARD_NAME, IntensityConfig, ModelCard
 from xkd_ros.core.errors import ConfigError, MissingPackageError
 from xkd_ros.core.files import sha256
 from xkd_ros.core.labels import INDOOR12, INDOOR12_TO_STRUCT4
+from xkd_ros.core.progress import Report
 from xkd_ros.distill.backbone import Backbone, load_backbone
 from xkd_ros.distill.distillation import run_distil
 from xkd_ros.distill.given_labels import GivenLabels
@@ -49,7 +50,6 @@ from xkd_ros.teacher.model_folder import find_teacher
 from xkd_ros.teacher.target_store import TargetStore
 from xkd_ros.teacher.target_writer import write_targets
 from xkd_ros.teacher.teacher import Teacher, load_teacher
-from xkd_ros.train.engine import Progress
 
 if TYPE_CHECKING:
     from xkd_ros.bags.frame import Frame
@@ -106,7 +106,7 @@ class Learning:
 
     # --- stages --------------------------------------------------------------------------------------------------------
 
-    def frames(self, progress: Progress) -> Result:
+    def frames(self, progress: Report) -> Result:
         """Pair scans and images of all bags, split them, and store them for random access."""
         rigs, sources = list(self.sources.rigs), self.sources
         folder = self.work / "frames"
@@ -121,7 +121,7 @@ class Learning:
             "notes": [*manifest.notes, *(n for s in manifest.sources for n in s.notes)],
         }
 
-    def targets(self, progress: Progress) -> Result:
+    def targets(self, progress: Report) -> Result:
         """Ask the image teacher about every point that a camera sees."""
         frames, teachers = self.open_frames(), self._load_teachers()
         if not self.config.cache:
@@ -131,7 +131,7 @@ class Learning:
         store = write_targets(frames, teachers, self.work / "targets", self.config.targets, progress, rank, world)
         return store.hash, {"teachers": [teacher.name for teacher in teachers], "points": store.manifest.points, "cached": True}
 
-    def distill(self, progress: Progress) -> Result:
+    def distill(self, progress: Report) -> Result:
         """Teach the student to say at each point what the teacher says at its pixel."""
         frames, config = self.open_frames(), self.config
         network = config.network.model_copy(update={"classes": len(self.class_map.label_set)})
@@ -141,7 +141,7 @@ class Learning:
         backbone = run_distil(frames, self.open_targets(frames), network, config.student, stage, folder, self.fabric, progress)
         return backbone.card.sha256, {}
 
-    def pseudo(self, progress: Progress) -> Result:
+    def pseudo(self, progress: Report) -> Result:
         """Turn the teacher's scores into labels that can be trusted."""
         frames = self.open_frames()
         store = write_pseudo_labels(frames, self.open_targets(frames), self.work / "pseudo", self.config.pseudo, progress)
@@ -153,12 +153,12 @@ class Learning:
                 facts[SHOWN] += [f"not compared with real labels: {error}"]
         return store.hash, facts
 
-    def probe(self, progress: Progress) -> Result:
+    def probe(self, progress: Report) -> Result:
         """Train a linear classifier on the frozen student: how much distillation taught."""
         student = run_probe(self._lesson(), self.config.probe, self.work / "probe", self.fabric, progress)
         return self._keep(student, "probe", {"method": "linear probe", **self.config.probe.model_dump(mode="json")}), {}
 
-    def finetune(self, progress: Progress) -> Result:
+    def finetune(self, progress: Report) -> Result:
         """Train all of the student, by the method that the configuration names."""
         config, folder = self.config.finetune, self.work / "finetune"
         lesson = self._lesson(config.method != FINETUNE)
@@ -169,7 +169,7 @@ class Learning:
         recipe = {"method": _METHODS[self.config.labels], **self.config.model_dump(mode="json")}
         return self._keep(student, "finetune", recipe), {SHOWN: shown}
 
-    def evaluation(self, progress: Progress) -> Result:
+    def evaluation(self, progress: Report) -> Result:
         """Calibrate on validation frames, score on test frames, draw the report."""
         frames = self.open_frames()
         labels, folder = self.open_labels(frames), self.work / "evaluation"
@@ -248,7 +248,7 @@ class Learning:
         looks = "" if targets is None else targets.manifest.looks
         return Lesson(frames, labels, len(names), load_backbone(self.work / "distill"), targets, groups, looks, labelled=labelled)
 
-    def _with_units(self, lesson: Lesson, config: PartDistillConfig, folder: Path, progress: Progress) -> Lesson:
+    def _with_units(self, lesson: Lesson, config: PartDistillConfig, folder: Path, progress: Report) -> Lesson:
         """Add the units of the training frames, and simulated frames where they are asked for."""
         frames, seen, device = self.open_frames(), self.config.targets, str(self.fabric.device)
         first = self.fabric.is_global_zero

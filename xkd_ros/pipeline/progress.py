@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Mapping
 
 from rich.console import Console
 from rich.progress import (
@@ -17,6 +17,8 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+
+from xkd_ros.core.progress import Report
 
 _FILE_WIDTH = 160
 # Tables of twelve classes do not fit the 80 columns that are assumed of a file or a pipe.
@@ -38,10 +40,19 @@ def make_progress() -> Progress:
     )
 
 
-def show_training(display: Progress, task: TaskID, samples: str) -> Callable[[int, int, dict[str, float]], None]:
+def show_count(display: Progress, task: TaskID) -> Report:
+    """Return what shows how much of some work is done."""
+
+    def show(done: int, total: int, facts: Mapping[str, float]) -> None:
+        display.update(task, completed=done, total=total, note="")
+
+    return show
+
+
+def show_training(display: Progress, task: TaskID, samples: str) -> Report:
     """Return what shows the progress of a training, whose samples are of this kind."""
 
-    def show(done: int, total: int, facts: dict[str, float]) -> None:
+    def show(done: int, total: int, facts: Mapping[str, float]) -> None:
         note = f"loss {facts['loss']:.3f} lr {facts['lr']:.1e} {facts['samples_per_s']:.1f} {samples}/s"
         display.update(task, completed=done, total=total, note=note)
 

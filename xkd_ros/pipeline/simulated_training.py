@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import logging
 import os
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
-from rich.progress import Progress, TaskID
 
 from xkd_ros.core.card import GeometryConfig, IntensityConfig, ModelCard, NetworkConfig, load_card
 from xkd_ros.core.errors import ConfigError
@@ -25,7 +23,7 @@ from xkd_ros.export.onnx_export import export_onnx
 from xkd_ros.nets.checkpoint import load_student, save_student
 from xkd_ros.nets.student import Student, count_parameters, seeded_student
 from xkd_ros.pipeline.model_page import write_model_page
-from xkd_ros.pipeline.progress import console, make_progress, show_training
+from xkd_ros.pipeline.progress import console, make_progress, show_count, show_training
 from xkd_ros.pipeline.run_folder import claim_folder
 from xkd_ros.pipeline.student_validation import Validation
 from xkd_ros.train.engine import EngineConfig, fit, make_fabric
@@ -156,7 +154,6 @@ def _render(config: SimulatedTrainingConfig, work: Path) -> None:
     for split, count in (("shifted", data.shifted_scans), ("train", data.scans)):
         with make_progress() as display:
             task = display.add_task(f"rendering {split} scans", total=count, note="")
-            update = partial(_show, display, task)
             write_shards(
                 work / split,
                 0,
@@ -165,9 +162,5 @@ def _render(config: SimulatedTrainingConfig, work: Path) -> None:
                 split,
                 shard_size=_SHARD_SCANS,
                 processes=os.cpu_count() or 1,
-                progress=update,
+                progress=show_count(display, task),
             )
-
-
-def _show(display: Progress, task: TaskID, done: int, total: int) -> None:
-    display.update(task, completed=done, total=total)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from xkd_ros.core.errors import BagError
-from xkd_ros.pipeline.progress import console, make_progress
+from xkd_ros.pipeline.progress import console, make_progress, show_count
 from xkd_ros.pipeline.walks import Walk, simulate_walks
 from xkd_ros.worlds.simulate import TRUTH_FILE, TRUTH_FOLDER, simulate
 
@@ -30,7 +30,7 @@ def run_simulation(walk: Walk, out: Path, overwrite: bool = False) -> None:
             walk.rig,
             walk.seconds,
             out,
-            lambda done, total: display.update(task, completed=done, total=total, note=""),
+            show_count(display, task),
             overwrite=overwrite,
             every=walk.every,
             processes=os.cpu_count() or 1,
@@ -54,9 +54,7 @@ def run_simulations(walks: Sequence[Walk], out: Path, processes: int | None = No
     kept = sum((out / walk.name).exists() for walk in walks)
     with make_progress() as display:
         task = display.add_task(f"{len(walks)} walks", total=len(walks), note="")
-        simulate_walks(
-            walks, out, processes or os.cpu_count() or 1, lambda done, total, facts: display.update(task, completed=done, total=total)
-        )
+        simulate_walks(walks, out, processes or os.cpu_count() or 1, show_count(display, task))
     there = f" ({kept} were there and are kept)" if kept else ""
     console.print(f"wrote {len(walks) - kept} recordings to {out}{there}: each {walks[0].every}. scan of {walks[0].seconds:g} s")
     console.print(f"go on with `xkd learn {out}/* -o models/site`")

@@ -7,6 +7,7 @@ interruption.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -195,7 +196,7 @@ def _render(data: PictureDataConfig, work: Path, processes: int) -> dict[str, li
         for name, (first, count, family, per_building) in jobs.items():
             task = display.add_task(f"rendering {name} pictures", total=count, note="", visible=False)
 
-            def show(done: int, total: int, task: Any = task) -> None:
+            def show(done: int, total: int, facts: Mapping[str, float], task: Any = task) -> None:
                 display.update(task, completed=done, total=total, visible=done < total)
 
             shards[name] = write_picture_shards(work / name, first, count, family, per_building, processes=processes, progress=show)

@@ -12,6 +12,7 @@ from xkd_ros.bags.frame_store import FrameStore
 from xkd_ros.bags.frame_writer import write_frames
 from xkd_ros.bags.truth import SIMULATION_FILE
 from xkd_ros.core.errors import BagError
+from xkd_ros.core.progress import Report
 from xkd_ros.distill.given_labels import GivenLabels
 from xkd_ros.distill.partdistill.config import PartDistillConfig
 from xkd_ros.distill.partdistill.unit_makers import make_makers, write_units
@@ -20,7 +21,6 @@ from xkd_ros.teacher.class_map import ClassMap
 from xkd_ros.teacher.config import TargetConfig
 from xkd_ros.teacher.teacher import Teacher
 
-Progress = Callable[[int, int, dict[str, float]], None]
 _WAIT_S = 0.5
 
 
@@ -33,7 +33,7 @@ def make_units(
     folder: Path,
     device: str,
     first: bool,
-    progress: Progress,
+    progress: Report,
 ) -> UnitStore:
     """Make the units of the training frames, or open those that are there.
 
@@ -58,7 +58,7 @@ def make_units(
 
 
 def open_generated(
-    path: Path | None, class_map: ClassMap, folder: Path, first: bool, progress: Progress
+    path: Path | None, class_map: ClassMap, folder: Path, first: bool, progress: Report
 ) -> tuple[FrameStore, GivenLabels] | None:
     """Open the simulated frames that are mixed in, with their true labels; None where none are asked for.
 

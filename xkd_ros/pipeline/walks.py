@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
 from xkd_ros.core.errors import ConfigError
+from xkd_ros.core.progress import Report
 from xkd_ros.worlds.crowd import WALKERS
 from xkd_ros.worlds.simulate import simulate
 
@@ -43,9 +44,7 @@ def read_seeds(text: str) -> range:
     return range(int(first), int(last if dash else first) + 1)
 
 
-def simulate_walks(
-    walks: Sequence[Walk], folder: Path, processes: int, progress: Callable[[int, int, dict[str, float]], None] | None = None
-) -> list[Path]:
+def simulate_walks(walks: Sequence[Walk], folder: Path, processes: int, progress: Report | None = None) -> list[Path]:
     """Simulate what is missing in `folder`.
 
     Args:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from xkd_ros.core.errors import ConfigError, XkdError
 from xkd_ros.core.files import atomic_path, write_atomic
+from xkd_ros.core.progress import Report
 from xkd_ros.teacher.config import TargetConfig
 from xkd_ros.teacher.overlap import check_overlap, mean_seen_points
 from xkd_ros.teacher.target_manifest import TargetManifest, describe_targets, read_manifest
@@ -19,7 +20,6 @@ from xkd_ros.teacher.target_store import MANIFEST_NAME, TargetStore, shard_folde
 from xkd_ros.teacher.targets import Frames, TeacherPair, ViewTargets, frame_targets
 from xkd_ros.teacher.teacher import Teacher
 
-Progress = Callable[[int, int, dict[str, float]], None]
 _PLAN = "plan.json"
 _WAIT_S = 0.5
 
@@ -38,7 +38,7 @@ def write_targets(
     teachers: Sequence[Teacher],
     out: str | Path,
     config: TargetConfig | None = None,
-    progress: Progress | None = None,
+    progress: Report | None = None,
     rank: int = 0,
     world: int = 1,
 ) -> TargetStore:

@@ -18,6 +18,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from xkd_ros.core.progress import Report
 from xkd_ros.train.allocator import keep_freed_memory
 from xkd_ros.train.average import Average
 from xkd_ros.train.checkpoint import restore_checkpoint, save_checkpoint, sweep
@@ -28,9 +29,6 @@ from xkd_ros.train.schedule import learning_rate
 from xkd_ros.train.stream import batches
 
 ModelT = TypeVar("ModelT", bound=nn.Module)
-Progress = Callable[[int, int, dict[str, float]], None]
-"""(done, total, {"loss", "lr", "samples_per_s", "waiting"}): the last is the share of the time in which batches were made or awaited,
-the most that a GPU can have been idle for them."""
 
 logger = logging.getLogger(__name__)
 _LOG_EVERY = 50
@@ -58,7 +56,7 @@ def fit(
     folder: Path,
     fabric: Fabric,
     evaluate: Callable[[ModelT, int], dict[str, Any]] | None = None,
-    progress: Progress | None = None,
+    progress: Report | None = None,
     groups: Sequence[ParameterGroup] | None = None,
     size: Callable[[Any], int] | None = None,
     watch: Callable[[ModelT, int], None] | None = None,
@@ -74,7 +72,8 @@ def fit(
         folder: `last.pt`, `log.jsonl` and `tensorboard/` go here; shared by all processes.
         fabric: Launched; decides device, precision and number of processes.
         evaluate: (averaged model on the CPU, step) → figures for the log; called on rank 0 only.
-        progress: Called after each step, on rank 0.
+        progress: Told after each step on rank 0, with loss, lr, samples_per_s and waiting: the share of the time in which batches were made
+            or awaited, the most that a GPU can have been idle for them.
         groups: Weights with their share of the learning rate; None: all that learn, alike.
         size: Item → its cost, such as points, for `balance_steps` and accumulation; None deals items in their order.
         watch: (averaged model on this process's device, number of the step) before each step, on every process. What it changes must

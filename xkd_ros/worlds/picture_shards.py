@@ -10,7 +10,7 @@ import logging
 import multiprocessing
 import os
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
@@ -19,6 +19,7 @@ import numpy as np
 from xkd_ros.core.errors import XkdError
 from xkd_ros.core.files import atomic_path
 from xkd_ros.core.labels import INDOOR12
+from xkd_ros.core.progress import Report
 from xkd_ros.worlds.picture_stream import PICTURES_PER_BUILDING
 
 _JPEG_QUALITY = 93
@@ -34,7 +35,7 @@ def write_picture_shards(
     pictures_per_building: int = PICTURES_PER_BUILDING,
     shard_size: int = 60,
     processes: int = 2,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Report | None = None,
 ) -> list[Path]:
     """Write pictures first_seed .. first_seed + count - 1; shards that exist are skipped, so an interrupted call can be repeated.
 
@@ -71,7 +72,7 @@ def write_picture_shards(
         nonlocal done
         done += more
         if progress:
-            progress(done, count)
+            progress(done, count, {})
 
     report(0)
     if processes == 1:

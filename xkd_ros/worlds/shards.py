@@ -10,7 +10,6 @@ import json
 import logging
 import multiprocessing
 import os
-from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
@@ -18,6 +17,7 @@ import numpy as np
 
 from xkd_ros.core.errors import XkdError
 from xkd_ros.core.files import atomic_path
+from xkd_ros.core.progress import Report
 
 _LIMIT_MM = 32767
 _log = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ def write_shards(
     split: str = "train",
     shard_size: int = 256,
     processes: int = 2,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Report | None = None,
 ) -> list[Path]:
     """Write scans first_seed .. first_seed + count - 1; shards that exist are skipped, so the call can be repeated after an interruption.
 
@@ -59,7 +59,7 @@ def write_shards(
     missing = [(path, first, size) for path, (first, size) in zip(paths, jobs, strict=True) if not path.exists()]
     done = count - sum(size for _, _, size in missing)
     if progress:
-        progress(done, count)
+        progress(done, count, {})
     if not missing:
         return paths
     context = multiprocessing.get_context("spawn")
@@ -69,7 +69,7 @@ def write_shards(
             future.result()
             done += waiting[future]
             if progress:
-                progress(done, count)
+                progress(done, count, {})
     return paths
 
 

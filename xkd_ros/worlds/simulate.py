@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from heapq import heappop, heappush
 from itertools import count
@@ -24,6 +24,7 @@ from xkd_ros.bags.writer import BagWriter
 from xkd_ros.core.errors import BagError, ConfigError
 from xkd_ros.core.files import atomic_path
 from xkd_ros.core.labels import INDOOR12
+from xkd_ros.core.progress import Report
 from xkd_ros.core.types import CameraImage
 from xkd_ros.worlds import recording
 from xkd_ros.worlds.crowd import WALKERS
@@ -39,8 +40,6 @@ _EPOCH_NS = 1_767_225_600_000_000_000  # an invented day; seeds are an hour apar
 _HOUR_NS = 3_600_000_000_000
 # How long after its stamp a message reaches the recorder.
 _CLOUD_DELAY_NS, _IMAGE_DELAY_NS, _ODOMETRY_DELAY_NS = 104_000_000, 12_000_000, 1_000_000
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,7 @@ def simulate(
     rig: str | Path,
     seconds: float,
     out: str | Path,
-    progress: Progress | None = None,
+    progress: Report | None = None,
     family: str | None = None,
     overwrite: bool = False,
     every: int = 1,
@@ -143,7 +142,7 @@ def simulate(
     return summary
 
 
-def _in_order(walk: Walkthrough, truth: Path, every: int, progress: Progress | None, processes: int) -> Iterator[tuple[str, Any, int]]:
+def _in_order(walk: Walkthrough, truth: Path, every: int, progress: Report | None, processes: int) -> Iterator[tuple[str, Any, int]]:
     """Give topic, message and time of recording, in the order in which a recorder receives them."""
     waiting: list[tuple[int, int, str, Any]] = []
     number = count()
@@ -158,7 +157,7 @@ def _in_order(walk: Walkthrough, truth: Path, every: int, progress: Progress | N
         yield name, ready, received_ns
 
 
-def _messages(walk: Walkthrough, truth: Path, every: int, progress: Progress | None, processes: int) -> Iterator[tuple[int, str, Any, int]]:
+def _messages(walk: Walkthrough, truth: Path, every: int, progress: Report | None, processes: int) -> Iterator[tuple[int, str, Any, int]]:
     """Give horizon, topic, message and time of recording, scan by scan."""
     types = ros2_types()
     rig = walk.rig.rig
@@ -186,7 +185,7 @@ def _messages(walk: Walkthrough, truth: Path, every: int, progress: Progress | N
             yield horizon_ns, "/odom", recording.make_odometry(stamp_ns, *upcoming[1:], types), stamp_ns + _ODOMETRY_DELAY_NS
             upcoming = next(odometry, None)
         if progress is not None:
-            progress(number, -(-walk.scans // every))
+            progress(number, -(-walk.scans // every), {})
 
 
 def _save_truth(path: Path, labels: np.ndarray, world_from_lidar: np.ndarray) -> None:

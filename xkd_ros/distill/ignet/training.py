@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 
+from xkd_ros.core.progress import Report
 from xkd_ros.core.types import UNKNOWN
 from xkd_ros.distill.finetune import run_finetune
 from xkd_ros.distill.ignet.config import IgnetConfig
@@ -31,7 +32,7 @@ from xkd_ros.distill.student_input import points_of
 from xkd_ros.nets.checkpoint import write_weights
 from xkd_ros.nets.heads import fold_head
 from xkd_ros.nets.student import Student
-from xkd_ros.train.engine import Progress, fit
+from xkd_ros.train.engine import fit
 
 BALANCED_NAME, FIRST_NAME = "balanced.npz", "first.safetensors"
 _ENOUGH = 0.2
@@ -51,7 +52,7 @@ class _LabelledOnly:
         return np.full(len(labels), UNKNOWN, np.uint8), np.zeros(len(labels), np.float32)
 
 
-def run_ignet(lesson: Lesson, config: IgnetConfig, folder: Path, fabric: Fabric, progress: Progress | None = None) -> Student:
+def run_ignet(lesson: Lesson, config: IgnetConfig, folder: Path, fabric: Fabric, progress: Report | None = None) -> Student:
     """Train with few labels, choose labels of the mean teacher, train again with both; see `methods.train_student`.
 
     `folder` also gets what the first training gave, and the labels that were chosen.
@@ -80,7 +81,7 @@ def _train_first(
     every: np.ndarray,
     folder: Path,
     fabric: Fabric,
-    progress: Progress | None,
+    progress: Report | None,
 ) -> Student:
     samples = IgnetSamples(lesson, labelled, np.setdiff1d(every, labelled), config)
     student = _begin(lesson, config, samples.width)
@@ -112,7 +113,7 @@ def _labels_alone(config: IgnetConfig) -> FinetuneConfig:
     return FinetuneConfig.model_validate(config.model_dump(include=shared))
 
 
-def _half(progress: Progress | None, half: int) -> Progress | None:
+def _half(progress: Report | None, half: int) -> Report | None:
     """Report one of two trainings of equal length."""
     if progress is None:
         return None

@@ -17,6 +17,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from xkd_ros.core.errors import ConfigError
+from xkd_ros.core.progress import Report
 from xkd_ros.distill.frame_samples import Frames
 from xkd_ros.distill.partdistill.backward import Backward
 from xkd_ros.distill.partdistill.config import PartDistillConfig
@@ -28,7 +29,7 @@ from xkd_ros.distill.partdistill.units import Units
 from xkd_ros.distill.student_input import StudentConfig, StudentInput
 from xkd_ros.nets.planes import make_planes
 from xkd_ros.nets.student import Student
-from xkd_ros.train.engine import Progress, fit
+from xkd_ros.train.engine import fit
 
 _LEAST_FRAMES = 4
 
@@ -112,7 +113,7 @@ def adapt_student(
     config: AdaptConfig,
     folder: Path,
     fabric: Fabric,
-    progress: Progress | None = None,
+    progress: Report | None = None,
 ) -> Adaptation:
     """Adapt a student to a place.
 

@@ -9,6 +9,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from xkd_ros.core.progress import Report
 from xkd_ros.distill.label_stage import classifier
 from xkd_ros.distill.labelled_frames import LabelledFrames, count_frame_labels
 from xkd_ros.distill.layer_decay import layer_groups
@@ -26,7 +27,7 @@ from xkd_ros.distill.student_input import StudentInput, points_of
 from xkd_ros.distill.supervised import class_weights
 from xkd_ros.nets.heads import ClassifyingStudent, fold_head
 from xkd_ros.nets.student import Student
-from xkd_ros.train.engine import Progress, fit
+from xkd_ros.train.engine import fit
 
 
 def run_partdistill(
@@ -34,7 +35,7 @@ def run_partdistill(
     config: PartDistillConfig,
     folder: Path,
     fabric: Fabric,
-    progress: Progress | None = None,
+    progress: Report | None = None,
 ) -> Student:
     """Train on units; leaves their scores and a report on them in `folder`, with backward scoring. See `methods.train_student`."""
     frames, units = lesson.frames, lesson.needed_units(config.method)

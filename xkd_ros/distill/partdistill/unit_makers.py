@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from xkd_ros.core.errors import ConfigError
 from xkd_ros.core.labels import LabelSet
+from xkd_ros.core.progress import Report
 from xkd_ros.distill.partdistill.box_units import make_box_units
 from xkd_ros.distill.partdistill.config import BoxUnitConfig, PartDistillConfig, PixelUnitConfig
 from xkd_ros.distill.partdistill.pixel_units import grid_pixels, make_pixel_units
@@ -26,8 +27,6 @@ from xkd_ros.teacher.teacher import Teacher
 if TYPE_CHECKING:
     from xkd_ros.bags.frame import Frame
     from xkd_ros.bags.frame_store import FrameStore
-
-Progress = Callable[[int, int, dict[str, float]], None]
 
 
 class UnitMaker(Protocol):
@@ -130,7 +129,7 @@ def units_of(frame: Frame, makers: Sequence[UnitMaker], config: TargetConfig) ->
 
 
 def write_units(
-    frames: FrameStore, makers: Sequence[UnitMaker], out: str | Path, config: TargetConfig | None = None, progress: Progress | None = None
+    frames: FrameStore, makers: Sequence[UnitMaker], out: str | Path, config: TargetConfig | None = None, progress: Report | None = None
 ) -> UnitStore:
     """Make the units of all training frames.
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from lightning_fabric import Fabric
 
+from xkd_ros.core.progress import Report
 from xkd_ros.distill.label_stage import classifier, label_loss
 from xkd_ros.distill.layer_decay import layer_groups
 from xkd_ros.distill.lesson import Lesson
@@ -18,10 +19,10 @@ from xkd_ros.nets.fused_checkpoint import save_fused
 from xkd_ros.nets.fusion import FusedStudent, FusionSizes
 from xkd_ros.nets.heads import fold_head
 from xkd_ros.nets.student import Student
-from xkd_ros.train.engine import Progress, fit
+from xkd_ros.train.engine import fit
 
 
-def run_xmodel(lesson: Lesson, config: XModelConfig, folder: Path, fabric: Fabric, progress: Progress | None = None) -> Student:
+def run_xmodel(lesson: Lesson, config: XModelConfig, folder: Path, fabric: Fabric, progress: Report | None = None) -> Student:
     """Train the student and a fused head together; see `methods.train_student`. `folder` also gets the fused head, on rank 0."""
     samples = FusedFrames(lesson, config)
     model = _make_student(lesson, config, samples.width)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from rich.progress import Progress, TaskID
 
+from xkd_ros.core.progress import Report
 from xkd_ros.pipeline.progress import make_progress
 
 _FORMATS = {"loss": "loss {:.3f}", "samples_per_s": "{:.1f} scans/s"}
-Report = Callable[[int, int, dict[str, float]], None]
 
 
 class StudyProgress:
@@ -62,7 +62,7 @@ class StudyProgress:
         if self._display:
             self._display.reset(self._step, description=f"  {title}", total=None, note="", visible=True)
 
-        def report(done: int, total: int, facts: dict[str, float]) -> None:
+        def report(done: int, total: int, facts: Mapping[str, float]) -> None:
             if self._display:
                 note = ", ".join(text.format(facts[name]) for name, text in _FORMATS.items() if name in facts)
                 self._display.update(self._step, completed=done, total=total, note=note)
