@@ -64,6 +64,20 @@ def test_labels_are_those_of_the_segmenter(student: Student, outside: str, raw: 
         assert np.quantile(np.abs(mine - other), 0.99) < 1e-3
 
 
+def test_classes_that_are_one_are_named_as_by_the_segmenter(student: Student) -> None:
+    segmenter = Segmenter(CARD, TorchBackend(student, CARD, device="cpu"))
+    path = ScanPath(CARD, DeviceStudent(student, torch.float32, "cpu", kernels=False), kernels=False)
+    alone = _label(path, POINTS, RAW, 4000)
+    groups = np.array([0, 1, 2, 3, 3, 0, 3, 3, 3, 3, 3, 3])
+    for asked in (groups, None):
+        segmenter.groups = asked
+        path.join(asked)
+        ours, theirs = _label(path, POINTS, RAW, 4000), segmenter.segment(POINTS, RAW, ROTATION)
+        assert (ours.labels == theirs.labels).mean() > 0.995
+        assert np.quantile(np.abs(ours.probability - theirs.probability), 0.99) < 1e-3
+        assert (ours.probability.mean() > 1.2 * alone.probability.mean()) == (asked is not None)
+
+
 def test_an_answer_depends_on_no_padding_and_on_no_scan_before(student: Student) -> None:
     path = ScanPath(CARD, DeviceStudent(student, torch.float32, "cpu", kernels=False), kernels=False)
     small = _label(path, POINTS, RAW, len(POINTS), voxels=3100)

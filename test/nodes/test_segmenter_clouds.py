@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rclpy.parameter import Parameter
 from sensor_msgs.msg import PointCloud2
 from std_msgs.msg import String
 
@@ -49,6 +50,19 @@ def test_autoware_profile_with_its_own_classes(graph, labelling, tiny_model, mak
     description = json.loads(infos[-1].data)
     assert {entry["id"]: entry["name"] for entry in description["classes"]} == {7: "wall", 0: "floor", 3: "person"}
     assert description["field"] == "class_id"
+
+
+def test_classes_of_one_output_id_add_their_probabilities(graph, labelling, tiny_model, make_cloud_message):
+    alone = "wall:0, floor:1, ceiling:2, door:3, window:4, column:5, stairs:6, table:7, chair:8, furniture:9, person:10, clutter:11"
+    remaps = (alone, "wall:0, floor:1, ceiling:2, door:3, window:3, column:0, stairs:3, table:3, chair:3, furniture:3, person:3, clutter:3")
+    node, points, labelled = labelling.start(model=str(tiny_model), class_remap=alone)
+    probability = []
+    for remap in remaps:
+        assert node.set_parameters([Parameter("class_remap", value=remap)])[0].successful
+        answer = labelling.columns(labelling.answer(points, labelled, make_cloud_message()))
+        assert set(np.unique(answer["label"][2:])) <= set(range(12 if remap == alone else 4))
+        probability.append(answer["probability"][2:])
+    assert (probability[1] >= probability[0] - 1e-6).all() and probability[1].mean() > probability[0].mean() + 0.1
 
 
 def test_intensity_profile_writes_the_label_there(graph, labelling, tiny_model, make_cloud_message):

@@ -171,6 +171,35 @@ def test_describe_logits_against_the_definition() -> None:
     np.testing.assert_allclose(entropy, [0, 1, 1, 1])
 
 
+def test_classes_that_are_one_are_named_by_the_sum_of_their_probabilities() -> None:
+    logits = np.random.default_rng(1).normal(0, 1, (400, 5)).astype(np.float32)
+    groups = np.array([0, 1, 0, 3, 1])  # 0 and 2 are one, 1 and 4 are one
+    labels, probability, entropy = describe_logits(logits, 1.3, groups)
+    exact = np.exp(logits.astype(float) / 1.3)
+    exact /= exact.sum(1, keepdims=True)
+    for row, label, likely in zip(exact, labels, probability):
+        sums = {number: row[groups == number].sum() for number in set(groups.tolist())}
+        best = max(sums, key=sums.__getitem__)
+        assert likely == pytest.approx(sums[best], rel=1e-5)
+        assert groups[label] == best and row[label] == row[groups == best].max()
+    plain, _, usual = describe_logits(logits, 1.3)
+    assert (plain != labels).any(), "somewhere the likeliest class is not of the likeliest group"
+    np.testing.assert_array_equal(entropy, usual)
+    for ours, theirs in zip(describe_logits(logits, 1.3, np.arange(5)), describe_logits(logits, 1.3)):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-6)
+    broken, likely, _ = describe_logits(np.array([[np.nan, 1], [np.inf, 0]], np.float32), 1.0, np.zeros(2, int))
+    assert broken.tolist() == [UNKNOWN, UNKNOWN] and likely.tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("groups", [np.zeros(3, int), np.array([0, 2]), np.array([-1, 0])])
+def test_groups_that_are_none_of_the_classes_are_refused(groups: np.ndarray) -> None:
+    segmenter, _ = by_height()
+    with pytest.raises(ShapeError, match="one number from 0 to 1 for each of 2 classes"):
+        segmenter.groups = groups
+    segmenter.groups = np.array([1, 1])
+    assert (segmenter.segment(np.random.default_rng(0).uniform(-3, 3, (500, 3)).astype(np.float32)).probability == 1).all()
+
+
 NO_TORCH = """
 import importlib.abc, sys
 class Blocked(importlib.abc.MetaPathFinder):

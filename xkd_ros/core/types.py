@@ -78,6 +78,7 @@ class ScanRequest:
         statistics: That intensities are normalised with.
         inside_only: Points outside the field of view stay unknown.
         headings: In which the scan is labelled, to be averaged.
+        groups: (C,) classes that are one to whoever asks have the same number, 0 to C - 1; None: each is one of its own.
     """
 
     points_m: np.ndarray
@@ -86,6 +87,7 @@ class ScanRequest:
     statistics: IntensityConfig
     inside_only: bool = False
     headings: int = 1
+    groups: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +96,7 @@ class Segmentation:
 
     Attributes:
         labels: (N,) uint8 class ids; 255 where unknown.
-        probability: (N,) float32 of the named class; 0 where unknown.
+        probability: (N,) float32 of the named class and those that are one with it; 0 where unknown.
         entropy: (N,) float32, entropy of the class distribution divided by log(C): 0 certain, 1 clueless.
         stage_ms: Wall time per stage in milliseconds.
     """

@@ -53,6 +53,7 @@ class RecordedPath:
             ModelError: the cells of the scan need more room than a path ever gives.
         """
         raw = bucket(len(request.points_m))
+        self._path.join(request.groups)
         while True:
             room = min(bucket(round(_SPARE * self._spread * self._voxels)), bucket(round(self._spread * raw)))
             run = self._run(raw, room, request.headings)

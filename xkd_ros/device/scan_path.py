@@ -42,6 +42,14 @@ class ScanPath:
         """
         self._student, self._temperature = student, card.temperature
         self._preprocess = DevicePreprocessor(card.geometry, kernels)
+        self._groups: np.ndarray | None = None
+        self._group = torch.arange(len(card.labels), device=student.device)
+
+    def join(self, groups: np.ndarray | None) -> None:
+        """Take the classes that are one to whoever asks, see `runtime.Segmenter.groups`; also what was recorded before knows them."""
+        if groups is not self._groups:
+            self._group.copy_(torch.arange(len(self._group)) if groups is None else torch.from_numpy(groups))
+            self._groups = groups
 
     def __call__(self, packed: Tensor, room: int, headings: int = 1) -> Tensor:
         """Label a scan.
@@ -73,7 +81,7 @@ class ScanPath:
         return scan, self._student.forward(scan.features, scan.neighbours, scan.tables) / self._temperature
 
     def _answer(self, scan: DeviceInput, logits: Tensor, inside_only: Tensor) -> Tensor:
-        label, probability, entropy, sound = describe_logits(logits)
+        label, probability, entropy, sound = describe_logits(logits, self._group)
         known = (scan.undo >= 0) & (scan.inside | ~inside_only)
         place = scan.undo.clamp(min=0)
         real = torch.arange(len(logits), device=logits.device) < scan.count
@@ -86,21 +94,27 @@ class ScanPath:
         return torch.cat([part.view(torch.uint8) for part in (state, *answers)])
 
 
-def describe_logits(logits: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def describe_logits(logits: Tensor, group: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Name the likeliest class and say how sure that is; the twin of `runtime.segmenter.describe_logits`.
 
     Args:
         logits: (N, C) float32; rows that are not finite become unknown.
+        group: (C,) int64, the same for classes that are one to whoever asks.
     Returns:
-        labels (N,) uint8, probability (N,) float32 of that label, entropy (N,) float32 divided by log(C), and (N,) bool, finite.
+        labels (N,) uint8, probability (N,) float32 of that label and those that are one with it, entropy (N,) float32 divided by log(C),
+        and (N,) bool, finite.
     """
     scaled = logits - logits.amax(1, keepdim=True)
     share = scaled.exp()
     total = share.sum(1)
     entropy = (total.log() - (share * scaled).sum(1) / total) / max(float(np.log(logits.shape[1])), 1e-9)
     sound = (total + entropy).isfinite()
-    label = torch.where(sound, logits.argmax(1), UNKNOWN).to(torch.uint8)
-    return label, torch.where(sound, 1 / total, 0.0), torch.where(sound, entropy, 1.0), sound
+    one = (group.unsqueeze(1) == torch.arange(len(group), device=group.device)).to(share.dtype)
+    together = (share @ one).index_select(1, group)
+    best = together.amax(1)
+    named = torch.where(together == best.unsqueeze(1), share, -1.0).argmax(1)
+    label = torch.where(sound, named, UNKNOWN).to(torch.uint8)
+    return label, torch.where(sound, best / total, 0.0), torch.where(sound, entropy, 1.0), sound
 
 
 def packed_bytes(points: int) -> int:
@@ -109,7 +123,7 @@ def packed_bytes(points: int) -> int:
 
 
 def pack_scan(out: np.ndarray, request: ScanRequest) -> None:
-    """Write a scan, and what is wanted of it but for the headings, into a buffer.
+    """Write a scan, and what is wanted of it but for headings and groups, into a buffer.
 
     Args:
         out: uint8 of `packed_bytes`; what the scan does not fill becomes NaN, which is no measurement.

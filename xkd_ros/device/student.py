@@ -50,6 +50,9 @@ class DeviceStudent:
 
     Rows of padding points may hold anything. No other row reads them: neighbours of real points are real, padding points stand in
     no cell, and every other step works row by row.
+
+    Attributes:
+        device: Where it is.
     """
 
     def __init__(self, student: Student, dtype: torch.dtype, device: torch.device | str, kernels: bool) -> None:
@@ -64,7 +67,7 @@ class DeviceStudent:
             MissingPackageError: kernels are wanted and Triton is not installed.
         """
         self._steps = _steps(kernels)
-        self._device, self._dtype = torch.device(device), dtype
+        self.device, self._dtype = torch.device(device), dtype
         weights = fold(student.arrays(), student.network)
         self._layer_norm, self._activation, self._eps = weights.layer_norm, weights.activation, weights.norm_eps
         self._neighbour = (self._put(weights.neighbour1.T), self._put(weights.neighbour1_bias), self._put(weights.neighbour2.T, dtype))
@@ -130,7 +133,7 @@ class DeviceStudent:
         return torch.addmm(block.linear2_bias, hidden, block.linear2)
 
     def _put(self, array: np.ndarray, dtype: torch.dtype = torch.float32) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(array)).to(self._device, dtype, copy=True)
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device, dtype, copy=True)
 
 
 def _steps(kernels: bool) -> ModuleType:

@@ -88,6 +88,7 @@ class Labeller:
         """
         self._remap, self._format, self.filters = self.make_format(values)
         self._segmenter.headings = int(values.headings)
+        self._segmenter.groups = _join(self._remap, len(self._segmenter.card.labels))
         self._values = values
         mounting = (values.levelling, values.roll_deg, values.pitch_deg)
         if mounting != self._mounting:
@@ -274,3 +275,11 @@ def _class_ids(text: str, names: tuple[str, ...]) -> dict[int, int] | None:
         if name not in names and not (name.isdigit() and int(name) < len(names)):
             raise ConfigError(f"class_remap names '{name}', which the model does not know; its classes are {', '.join(names)}")
     return {names.index(name) if name in names else int(name): number for name, number in remap.items()} or None
+
+
+def _join(remap: dict[int, int] | None, classes: int) -> np.ndarray | None:
+    """Make one of the classes that get the same output id; each that gets none stays one of its own."""
+    if remap is None or len(set(remap.values())) == len(remap):
+        return None
+    first = {number: label for label, number in sorted(remap.items(), reverse=True)}
+    return np.array([first[remap[label]] if label in remap else label for label in range(classes)])

@@ -189,7 +189,8 @@ SEGMENTER = ParameterTable(
         ParameterSpec(
             "class_remap",
             "",
-            'Output id of each class, as "wall:2, floor:0"; classes left out become 255. Empty keeps the model\'s ids.',
+            'Output id of each class, as "wall:2, floor:0"; classes left out become 255. Classes of one id are one: their probabilities are'
+            " added before a point is named. Empty keeps the model's ids.",
             check=_remap_problem,
         ),
         ParameterSpec(

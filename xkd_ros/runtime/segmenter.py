@@ -58,6 +58,7 @@ class Segmenter:
         self.why: dict[str, str] = {}
         self.share = 1.0
         self._headings = 1
+        self._groups: np.ndarray | None = None
         self._backend = backend if isinstance(backend, WatchedBackend) else WatchedBackend(backend)
         self._outside = outside
         self._preprocess = Preprocessor(card.geometry, card.intensity, threads or -1)
@@ -111,6 +112,25 @@ class Segmenter:
         self._headings = headings
 
     @property
+    def groups(self) -> np.ndarray | None:
+        """(C,) classes that are one to whoever asks have the same number; None: each is one of its own.
+
+        What is one is named by the sum of its probabilities, and by its likeliest class: where wall and column are one, a point that may
+        be either is that before it is furniture.
+
+        Raises:
+            ShapeError: something else than one number from 0 to C - 1 for each class is set.
+        """
+        return self._groups
+
+    @groups.setter
+    def groups(self, groups: np.ndarray | None) -> None:
+        classes = len(self.card.labels)
+        if groups is not None and (groups.shape != (classes,) or groups.min() < 0 or groups.max() >= classes):
+            raise ShapeError(f"groups are {groups.tolist()}, expected one number from 0 to {classes - 1} for each of {classes} classes")
+        self._groups = groups
+
+    @property
     def intensity(self) -> IntensityConfig:
         """Statistics that intensities are normalised with; a node that learns them online sets them here."""
         return self._preprocess.intensity
@@ -151,7 +171,7 @@ class Segmenter:
         clock.append(time.perf_counter())
         if fuse is None and infer is None and self.share == 1:
             inside_only = self._outside == "unknown"
-            request = ScanRequest(points_m, intensity, rotation, self.intensity, inside_only, self._headings)
+            request = ScanRequest(points_m, intensity, rotation, self.intensity, inside_only, self._headings, self._groups)
             whole = self._backend.label_scan(request)
             if whole is not None:
                 return _timed(whole, clock, ("level", "inference"))
@@ -206,7 +226,7 @@ class Segmenter:
 
     def _answer(self, points_m: np.ndarray, net_input: NetInput, logits: np.ndarray) -> Segmentation:
         """Turn (N, C) logits of the sampled points, divided by the temperature, into labels of the M raw ones."""
-        label, probability, entropy = describe_logits(logits, 1.0)
+        label, probability, entropy = describe_logits(logits, 1.0, self._groups)
         known = net_input.undo >= 0
         if self._outside == "unknown":
             with np.errstate(invalid="ignore", over="ignore"):
@@ -227,25 +247,31 @@ def _timed(result: Segmentation, clock: list[float], stages: tuple[str, ...]) ->
     return result
 
 
-def describe_logits(logits: np.ndarray, temperature: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def describe_logits(logits: np.ndarray, temperature: float, groups: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Name the likeliest class and say how sure that is.
 
     Args:
         logits: (N, C) float32; rows that are not finite (an overflow of reduced precision) become unknown.
         temperature: Divides the logits.
+        groups: As for `Segmenter.groups`.
     Returns:
-        labels (N,) uint8, probability (N,) float32 of that label, entropy (N,) float32 divided by log(C).
+        labels (N,) uint8, probability (N,) float32 of that label and those that are one with it, entropy (N,) float32 divided by log(C).
     """
     if not len(logits):
         return np.empty(0, np.uint8), np.empty(0, np.float32), np.empty(0, np.float32)
-    label = logits.argmax(axis=1).astype(np.uint8)
     with np.errstate(invalid="ignore"):
         scaled = (logits - logits.max(axis=1, keepdims=True)) / np.float32(temperature)
         share = np.exp(scaled)
         total = share.sum(axis=1)
         # With p = share / total: -sum p log p = log total - sum share * scaled / total.
         entropy = (np.log(total) - np.einsum("nc,nc->n", share, scaled) / total) / np.float32(max(np.log(logits.shape[1]), 1e-9))
-    probability = 1.0 / total
+        if groups is None:
+            label, best = logits.argmax(axis=1).astype(np.uint8), np.float32(1)
+        else:
+            together = (share @ (groups[:, None] == np.arange(len(groups))).astype(np.float32))[:, groups]  # (N, C)
+            best = together.max(axis=1)
+            label = np.where(together == best[:, None], share, -1).argmax(axis=1).astype(np.uint8)
+        probability = best / total
     broken = ~np.isfinite(total + entropy)
     label[broken], probability[broken], entropy[broken] = UNKNOWN, 0.0, 1.0
     return label, probability, entropy
