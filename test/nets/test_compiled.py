@@ -9,9 +9,11 @@ import torch
 
 pytest.importorskip("numba")
 
-from xkd_ros.nets import compiled, mixing
+from xkd_ros.nets import compiled
 from xkd_ros.nets.batch import collate
+from xkd_ros.nets.planes import make_planes
 from xkd_ros.nets.student import Student
+from xkd_ros.nets.waffleiron import WaffleIron
 
 
 def _history(tensor: torch.Tensor) -> set[str]:
@@ -34,7 +36,7 @@ def step(student: Student, batch, fast: bool) -> tuple[torch.Tensor, dict[str, t
         logits = student.on(batch)
     weight = torch.randn(logits.shape, generator=torch.Generator().manual_seed(1))
     (logits * weight).sum().backward()
-    assert ("_MixChannelsBackward" in _history(logits)) == fast
+    assert ("_MixBlocksBackward" in _history(logits)) == fast
     return logits.detach(), {name: value.grad.clone() for name, value in student.named_parameters() if value.grad is not None}
 
 
@@ -62,18 +64,34 @@ def test_outputs_and_gradients_are_the_same(make_scan, activation: str, width: i
         assert torch.allclose(found[name], value, atol=2e-3 * scale), name
 
 
-def test_gradients_reach_the_tokens() -> None:
+def test_gradients_reach_the_tokens(make_scan) -> None:
     """Against finite differences, where rounding allows: the largest of many slopes in a smooth network."""
     torch.manual_seed(0)
-    channel = mixing.ChannelMix(12, "layer", "gelu", 0.0).train()
-    tokens = torch.randn(40, 12, requires_grad=True)
-    direction = torch.randn(40, 12)
-    channel(tokens, None, None, 1).square().sum().backward()
+    backbone, batch = WaffleIron(4, 12, activation="gelu").train(), collate([make_scan(0, 40)])
+    planes = make_planes(batch.cells, batch.shapes)
+    tokens, direction = torch.randn(len(batch.features), 12, requires_grad=True), torch.randn(len(batch.features), 12)
+    backbone.mix(tokens, planes).square().sum().backward()
     assert tokens.grad is not None
     slope = (tokens.grad * direction).sum().item()
     with torch.no_grad():
-        ahead, behind = (channel(tokens + move * direction, None, None, 1).double().square().sum().item() for move in (1e-2, -1e-2))
+        ahead, behind = (backbone.mix(tokens + move * direction, planes).double().square().sum().item() for move in (1e-2, -1e-2))
     assert slope == pytest.approx((ahead - behind) / 2e-2, rel=2e-2)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_the_gradient_that_comes_in_stays_as_it_is(make_scan, checkpointing: bool) -> None:
+    """The way back works in place, on a copy: what other layers hold is not touched."""
+    backbone, batch = WaffleIron(4, 8, checkpointing=checkpointing).train(), collate([make_scan(0, 60), make_scan(1, 50)])
+    planes, start = make_planes(batch.cells, batch.shapes), torch.randn(len(batch.features), 8)
+    pull = torch.randn_like(start)
+    kept, gradients = pull.clone(), []
+    for _ in range(2):
+        tokens = start.clone().requires_grad_()
+        mixed = backbone.mix(tokens, planes)
+        (gradient,) = torch.autograd.grad(mixed, tokens, pull, retain_graph=True)
+        gradients += [gradient, *torch.autograd.grad(mixed, tokens, pull)]
+    assert torch.equal(pull, kept)
+    assert all(torch.equal(gradient, gradients[0]) for gradient in gradients)
 
 
 def test_where_kernels_do_not_run() -> None:

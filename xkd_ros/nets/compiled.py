@@ -5,9 +5,9 @@ Same function as the plain modules of `mixing` and `neighbour_max`, which run ev
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -44,40 +44,41 @@ def runs_compiled(x: Tensor) -> bool:
     return not torch.is_autocast_enabled("cpu")
 
 
-def mix_channels(tokens: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor, keep: Tensor | None, relu: bool) -> Tensor:
-    """Compute tokens + keep · (weight2 · act(weight1 · standardised + bias1) + bias2).
+class BlockWeights(NamedTuple):
+    """Weights of L blocks of width C, norms and scales folded in.
+
+    Attributes:
+        scale, shift: (L, C) of the standardised tokens, applied in the cells.
+        conv1, conv2: (L, 9, C) with bias1, bias2 (L, C).
+        linear1, linear2: (L, C, C) as (in, out), with their biases (L, C).
+    """
+
+    scale: Tensor
+    shift: Tensor
+    conv1: Tensor
+    conv1_bias: Tensor
+    conv2: Tensor
+    conv2_bias: Tensor
+    linear1: Tensor
+    linear1_bias: Tensor
+    linear2: Tensor
+    linear2_bias: Tensor
+
+
+def mix_blocks(tokens: Tensor, tables: Sequence[CellTable], weights: BlockWeights, keep: Sequence[Tensor | None], relu: bool) -> Tensor:
+    """Mix tokens along space and along channels, in each block after the other.
+
+    Block l, on plane l mod P: tokens + keep · inflate(conv2(act(conv1(scale · flatten(standardised) + shift)))), and of what comes out
+    tokens + keep · (act(standardised · linear1 + bias) · linear2 + bias).
 
     Args:
         tokens: (T, C).
-        weight1, weight2: (C, C) as (out, in); bias1, bias2: (C,).
-        keep: (T,) factors of the residual; None: 1.
+        tables: P planes, over all scans.
+        weights: Of L blocks.
+        keep: 2 L times (T,) factors of the residual, those along space and along channels in turn; None: 1.
         relu: False for gelu.
     """
-    return _MixChannels.apply(tokens, weight1.T, bias1, weight2.T, bias2, keep, relu)
-
-
-def mix_space(
-    tokens: Tensor,
-    table: CellTable,
-    scale: Tensor,
-    shift: Tensor,
-    conv1: Tensor,
-    bias1: Tensor,
-    conv2: Tensor,
-    bias2: Tensor,
-    keep: Tensor | None,
-    relu: bool,
-) -> Tensor:
-    """Compute tokens + keep · inflate(conv2(act(conv1(scale · flatten(standardised) + shift)))).
-
-    Args:
-        tokens: (T, C).
-        table: Of the plane, over all scans.
-        scale, shift: (C,).
-        conv1, conv2: (C, 9) with bias1, bias2 (C,).
-        keep, relu: As for `mix_channels`.
-    """
-    return _MixSpace.apply(tokens, scale, shift, conv1.T, bias1, conv2.T, bias2, keep, table, relu)
+    return _MixBlocks.apply(tokens, tables, keep, relu, *weights)
 
 
 def largest_answer(there: Tensor, here: Tensor, neighbours: Tensor, weight: Tensor) -> Tensor:
@@ -85,46 +86,46 @@ def largest_answer(there: Tensor, here: Tensor, neighbours: Tensor, weight: Tens
     return _LargestAnswer.apply(there, here, neighbours, weight)
 
 
-class _MixChannels(torch.autograd.Function):
+class _MixBlocks(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, tokens: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor, keep: Any, relu: bool) -> Tensor:
-        arrays, rows = [*map(_array, (tokens, weight1, bias1, weight2, bias2)), _factors(keep, tokens)], _rows(tokens)
-        out = np.empty_like(arrays[0])
-        _run(channels_forward, *arrays, relu, _EPS, rows, out)
-        ctx.arrays, ctx.relu = arrays, relu
-        return torch.from_numpy(out)
+    def forward(ctx: Any, tokens: Tensor, tables: Sequence[CellTable], keep: Sequence[Any], relu: bool, *weights: Tensor) -> Tensor:
+        x, arrays = _array(tokens), [*map(_array, weights)]
+        channels, rows = x.shape[1], _rows(x)
+        whole = np.ones(len(x), np.float32)
+        factors = [whole if some is None else _array(some) for some in keep]
+        columns = [_columns(table) for table in tables]
+        memories = [_memory(channels, table.occupied + 1, table.halo + 1, table.occupied) for table in tables]
+        saved = []
+        for block in range(len(arrays[0])):
+            plane, own = block % len(tables), [array[block] for array in arrays]
+            mean, before = (np.empty((cells, channels), np.float32) for cells in (tables[plane].occupied, tables[plane].halo))
+            between, after = np.empty_like(x), np.empty_like(x)
+            space = factors[2 * block], relu, _EPS, mean, before, memories[plane]
+            _run(space_forward, x, columns[plane], *own[:6], *space, between)
+            _run(channels_forward, between, *own[6:], factors[2 * block + 1], relu, _EPS, rows, after)
+            saved.append((x, mean, before, between))
+            x = after
+        ctx.saved = saved, tables, columns, arrays, factors, relu
+        return torch.from_numpy(x)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        tokens, weight1, bias1, weight2, bias2, keep = ctx.arrays
-        out, sums = np.empty_like(tokens), _sums(weight1, bias1, weight2, bias2)
-        rows, gradient = _rows(tokens), _array(gradients[0])
-        _run(channels_backward, tokens, weight1, bias1, weight2, keep, ctx.relu, _EPS, rows, gradient, out, sums)
-        return torch.from_numpy(out), *map(_added, sums), None, None
-
-
-class _MixSpace(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, tokens: Tensor, *rest: Any) -> Tensor:
-        *weights, keep, table, relu = rest
-        arrays, factors, columns = [*map(_array, weights)], _factors(keep, tokens), _columns(table)
-        few, many, channels = table.occupied, table.halo, tokens.shape[1]
-        mean, before = _memory(channels, few, many)
-        out = np.empty(tuple(tokens.shape), np.float32)
-        memory = _memory(channels, few + 1, many + 1, few)
-        _run(space_forward, _array(tokens), columns, *arrays, factors, relu, _EPS, mean, before, memory, out)
-        ctx.saved = _array(tokens), table, columns, arrays, factors, relu, mean, before
-        return torch.from_numpy(out)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        tokens, table, columns, weights, keep, relu, mean, before = ctx.saved
-        scale, shift, conv1, _, conv2, _ = weights
-        few, many, out = table.occupied, table.halo, np.empty_like(tokens)
-        memory, sums = _memory(tokens.shape[1], many + 1, many + 1, few + 1, few + 1, few), _sums(*weights)
-        inputs = tokens, columns, scale, shift, conv1, conv2, keep, relu, _EPS, _rows(tokens), mean, before
-        _run(space_backward, *inputs, _array(gradients[0]), memory, out, sums)
-        return torch.from_numpy(out), *map(_added, sums), None, None, None
+        saved, tables, columns, arrays, factors, relu = ctx.saved
+        gradient, parts = _array(gradients[0]).copy(), torch.get_num_threads()
+        sums = [np.zeros((len(array), parts, *array.shape[1:]), np.float32) for array in arrays]
+        channels, rows = gradient.shape[1], _rows(gradient)
+        memories = [_memory(channels, *(2 * [table.halo + 1]), *(2 * [table.occupied + 1]), table.occupied) for table in tables]
+        for block in reversed(range(len(saved))):
+            x, mean, before, between = saved[block]
+            plane = block % len(tables)
+            scale, shift, conv1, _, conv2, _, linear1, bias1, linear2, _ = (array[block] for array in arrays)
+            into = [part[block] for part in sums]
+            channel = between, linear1, bias1, linear2, factors[2 * block + 1], relu, _EPS, rows
+            _run(channels_backward, *channel, gradient, gradient, tuple(into[6:]))
+            memories[plane][3][:] = 0
+            space = x, columns[plane], scale, shift, conv1, conv2, factors[2 * block], relu, _EPS, rows, mean, before
+            _run(space_backward, *space, gradient, memories[plane], gradient, tuple(into[:6]))
+        return torch.from_numpy(gradient), None, None, None, *(torch.from_numpy(part.sum(1)) for part in sums)
 
 
 class _LargestAnswer(torch.autograd.Function):
@@ -164,10 +165,6 @@ def _sums(*arrays: np.ndarray) -> tuple[np.ndarray, ...]:
 
 def _array(tensor: Tensor) -> np.ndarray:
     return tensor.detach().contiguous().numpy()
-
-
-def _factors(keep: Tensor | None, tokens: Tensor) -> np.ndarray:
-    return np.ones(len(tokens), np.float32) if keep is None else _array(keep)
 
 
 def _added(parts: np.ndarray) -> Tensor:

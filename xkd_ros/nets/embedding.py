@@ -28,24 +28,34 @@ class Embedding(nn.Module):
 
     def forward(self, features: Tensor, neighbours: Tensor, real: Tensor | None = None) -> Tensor:
         """Embed (T, F) features with (T, K) neighbour indices into (T, C)."""
-        x = self.norm(features, real)
+        if self.training:
+            standard = self.norm.standardise(features, real)
+            x = standard * self.norm.weight + self.norm.bias
+            weight, bias = self._fold_batch(standard, neighbours, real)
+        else:
+            x, (weight, bias) = self.norm(features, real), self.folded()
         # The first layer is linear in the difference, so it is applied per point and subtracted, not per neighbour.
-        weight, bias = self._fold_batch(x, neighbours, real) if self.training else self.folded()
         there = x @ weight.T  # (T, C)
-        return self.merge(torch.cat([self.point(x), self._neighbours(there, there - bias, neighbours)], dim=1))
+        of_point, of_neighbours = self.merge.weight.chunk(2, dim=1)
+        # Two linear layers in a row are one, of 5 inputs instead of C.
+        own = F.linear(x, of_point @ self.point.weight, of_point @ self.point.bias + self.merge.bias)
+        return own + F.linear(self._neighbours(there, there - bias, neighbours), of_neighbours)
 
-    def _fold_batch(self, x: Tensor, neighbours: Tensor, real: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _fold_batch(self, standard: Tensor, neighbours: Tensor, real: Tensor | None) -> tuple[Tensor, Tensor]:
         """Fold both batch norms by the statistics of this batch; see `folded`.
 
-        What the second norm sees is linear in the differences, so its mean and variance follow from their covariance (F, F).
+        What the second norm sees is linear in the differences, so its mean and variance follow from their covariance (F, F). That of
+        the standardised features depends on no weight, so that nothing of the size (T, K) is kept for the way back.
         """
         first, second = self.difference_norm, self.hidden_norm
-        with torch.autocast(x.device.type, enabled=False):
-            points = x.float()
-            difference = (points[neighbours] - points.unsqueeze(1))[slice(None) if real is None else real].flatten(0, 1)  # (T*K, F)
-            mean = difference.mean(0)
-            centred = difference - mean
-            covariance = centred.T @ centred / len(difference)  # (F, F)
+        with torch.autocast(standard.device.type, enabled=False):
+            with torch.set_grad_enabled(standard.requires_grad):
+                points = standard.float()
+                difference = (points[neighbours] - points.unsqueeze(1))[slice(None) if real is None else real].flatten(0, 1)  # (T*K, F)
+                mean = difference.mean(0)
+                centred = difference - mean
+                covariance = centred.T @ centred / len(difference)  # (F, F)
+            mean, covariance = self.norm.weight * mean, self.norm.weight.outer(self.norm.weight) * covariance
             variance = covariance.diagonal()
             weight = self.difference.weight * (first.weight * torch.rsqrt(variance + first.eps))  # (C, F)
             hidden_variance = ((weight @ covariance) * weight).sum(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -16,6 +17,16 @@ class MaskedBatchNorm(nn.BatchNorm1d):
         out = torch.zeros_like(x)
         out[real] = super().forward(x[real])
         return out
+
+    def standardise(self, x: Tensor, real: Tensor | None = None) -> Tensor:
+        """Do what training does to (T, C), all but scale and shift: what comes out depends on no weight."""
+        if real is not None:
+            out = torch.zeros_like(x)
+            out[real] = self.standardise(x[real])
+            return out
+        assert self.num_batches_tracked is not None and self.momentum is not None
+        self.num_batches_tracked += 1
+        return F.batch_norm(x, self.running_mean, self.running_var, None, None, True, self.momentum, self.eps)
 
     @torch.no_grad()
     def follow(self, mean: Tensor, variance: Tensor, count: int) -> None:

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from xkd_ros.nets.compiled import mix_channels, mix_space, runs_compiled
+from xkd_ros.nets.compiled import BlockWeights
 from xkd_ros.nets.layers import DropPath, make_activation, make_norm, normalise
 from xkd_ros.nets.planes import Plane
 
@@ -30,13 +30,9 @@ class SpatialMix(nn.Module):
         """Mix (T, C) tokens that share or neighbour a cell of one plane."""
         scans, height, width = plane.shape
         keep = self.drop_path.factors(scan, scans, tokens)
-        assert self.conv1.bias is not None and self.conv2.bias is not None
+        assert self.conv2.bias is not None
         # The scale is applied to the kernels, the mean divided out in the cells: neither costs a pass over the points.
         kernels, bias = self.conv2.weight * self.scale.view(-1, 1, 1, 1), self.conv2.bias * self.scale
-        if self.training and real is None and isinstance(self.norm, nn.LayerNorm) and runs_compiled(tokens):
-            first, second = self.conv1.weight.flatten(1), kernels.flatten(1)
-            relu = isinstance(self.activation, nn.ReLU)
-            return mix_space(tokens, plane.table, self.norm.weight, self.norm.bias, first, self.conv1.bias, second, bias, keep, relu)
         residual = normalise(self.norm, tokens, real)
         if real is not None:
             residual = residual * real.unsqueeze(1)
@@ -66,9 +62,29 @@ class ChannelMix(nn.Module):
         keep = self.drop_path.factors(scan, scans, tokens)
         # One small product instead of a scale for every point.
         weight2, bias2 = self.linear2.weight * self.scale.unsqueeze(1), self.linear2.bias * self.scale
-        if self.training and isinstance(self.norm, nn.LayerNorm) and runs_compiled(tokens):
-            weight1, bias1 = self.linear1.weight * self.norm.weight, self.linear1.weight @ self.norm.bias + self.linear1.bias
-            return mix_channels(tokens, weight1, bias1, weight2, bias2, keep, isinstance(self.activation, nn.ReLU))
         residual = self.activation(self.linear1(normalise(self.norm, tokens, real)))
         residual = F.linear(residual, weight2, bias2)
         return tokens + (residual if keep is None else residual * keep.unsqueeze(1))
+
+
+def stack_blocks(spatial: nn.ModuleList, channel: nn.ModuleList) -> BlockWeights:
+    """Fold norms and scales of blocks with layer norm into the weights beside them, and stack the blocks; differentiable."""
+
+    def stack(mixes: nn.ModuleList, name: str) -> Tensor:
+        return torch.stack([mix.get_parameter(name) for mix in mixes])
+
+    space_scale, scale = stack(spatial, "scale"), stack(channel, "scale")  # (L, C)
+    linear1 = stack(channel, "linear1.weight")  # (L, out, in)
+    bias1 = (linear1 @ stack(channel, "norm.bias").unsqueeze(2)).squeeze(2) + stack(channel, "linear1.bias")
+    return BlockWeights(
+        stack(spatial, "norm.weight"),
+        stack(spatial, "norm.bias"),
+        stack(spatial, "conv1.weight").flatten(2).transpose(1, 2),
+        stack(spatial, "conv1.bias"),
+        stack(spatial, "conv2.weight").flatten(2).transpose(1, 2) * space_scale.unsqueeze(1),
+        stack(spatial, "conv2.bias") * space_scale,
+        (linear1 * stack(channel, "norm.weight").unsqueeze(1)).transpose(1, 2),
+        bias1,
+        (stack(channel, "linear2.weight") * scale.unsqueeze(2)).transpose(1, 2),
+        stack(channel, "linear2.bias") * scale,
+    )

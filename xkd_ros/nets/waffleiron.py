@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from xkd_ros.core.errors import ModelError
+from xkd_ros.nets.compiled import mix_blocks, runs_compiled
 from xkd_ros.nets.embedding import Embedding
-from xkd_ros.nets.mixing import ChannelMix, SpatialMix
+from xkd_ros.nets.mixing import ChannelMix, SpatialMix, stack_blocks
 from xkd_ros.nets.planes import Plane
 
 
@@ -23,7 +24,7 @@ class WaffleIron(nn.Module):
     """Embedding and `depth` blocks; block l works on plane l mod 3: (x, y), (x, z), (y, z).
 
     With `checkpointing`, training keeps only the tokens between blocks and computes the inside of a block again on the way back:
-    a third more time for a small part of the memory.
+    a third more time for a small part of the memory. The compiled kernels of CPUs keep little more than that in any case.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class WaffleIron(nn.Module):
         if checkpointing and norm == "batch":
             raise ModelError("gradient checkpointing would count every batch twice in the batch norm of the blocks; use norm: layer")
         self.checkpointing = checkpointing
+        self._layer_norm, self._relu = norm == "layer", activation == "relu"
         self.embedding = Embedding(channels_in, width)
         self.spatial = nn.ModuleList(SpatialMix(width, norm, activation, drop_path) for _ in range(depth))
         self.channel = nn.ModuleList(ChannelMix(width, norm, activation, drop_path) for _ in range(depth))
@@ -64,7 +66,14 @@ class WaffleIron(nn.Module):
             (T, C) tokens.
         """
         real = None if occupied is None else occupied.bool()
-        tokens = self.embedding(features, neighbours, real)
+        return self.mix(self.embedding(features, neighbours, real), planes, real, scan)
+
+    def mix(self, tokens: Tensor, planes: tuple[Plane, ...], real: Tensor | None = None, scan: Tensor | None = None) -> Tensor:
+        """Mix (T, C) embedded tokens by all blocks; `real` (T,) bool marks the points that count, None: all."""
+        if self.training and real is None and self._layer_norm and runs_compiled(tokens):
+            halves = [half for block in zip(self.spatial, self.channel) for half in block if isinstance(half, SpatialMix | ChannelMix)]
+            keep = [half.drop_path.factors(scan, planes[0].shape[0], tokens) for half in halves]
+            return mix_blocks(tokens, [plane.table for plane in planes], stack_blocks(self.spatial, self.channel), keep, self._relu)
         for index in range(len(self.spatial)):
             plane = planes[index % len(planes)]
             if self.checkpointing and self.training and torch.is_grad_enabled():
