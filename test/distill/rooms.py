@@ -60,6 +60,10 @@ class Rooms:
             points_m=(levelled @ rotation).astype(np.float32),
             intensity=(rng.random(len(levelled)) * (1 if dim else 255)).astype(np.float32),
             levelled_from_lidar=rotation,
+            world_from_lidar=None,
+            source="walk",
+            split="train" if number < 8 else "val",
+            stamp_ns=number * 10**8,
         )
 
 

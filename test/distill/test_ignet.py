@@ -175,12 +175,12 @@ def test_a_batch_points_into_its_own_scans() -> None:
 
 def _accuracy(student: Student) -> float:
     right = []
-    predict = WholeFrames(student, STUDENT, RIGS).label
+    ask = WholeFrames(student, STUDENT, RIGS)
     for number in (8, 9):
         frame = FRAMES.scan(number)
-        labels, confidence = predict(frame)
-        assert len(labels) == len(frame.points_m) and confidence[labels != 255].min() > 0
-        right.append(np.mean(labels == surface(frame.points_m @ frame.levelled_from_lidar.T)))
+        logits, undo = ask(frame)
+        assert len(undo) == len(frame.points_m) and (undo >= 0).all()
+        right.append(np.mean(logits.argmax(1)[undo] == surface(frame.points_m @ frame.levelled_from_lidar.T)))
     return float(np.mean(right))
 
 
@@ -213,6 +213,23 @@ def test_the_first_training_alone_is_what_the_second_starts_from(tmp_path: Path)
     (tmp_path / "twice" / FIRST_NAME).write_bytes(b"cut")
     with pytest.raises(ModelError, match=FIRST_NAME):
         read_weights(tmp_path / "twice" / FIRST_NAME, alone.network)
+
+
+@pytest.mark.parametrize("afresh", [False, True])
+def test_the_second_training_goes_on_from_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, afresh: bool) -> None:
+    retrain = {"least_points": 10, "afresh": afresh}
+    config, given = IgnetConfig.model_validate({**SMALL, "steps": 3, "retrain": retrain}), _lesson()
+    starts: list[Lesson] = []
+
+    def note(lesson: Lesson, *_: Any) -> Student:
+        starts.append(lesson)
+        return Student(NETWORK)
+
+    monkeypatch.setattr("xkd_ros.distill.ignet.training.run_finetune", note)
+    train_student(given, config, tmp_path, make_fabric("32-true"))
+    first = read_weights(tmp_path / FIRST_NAME, NETWORK.model_copy(update={"classes": 3})).backbone.state_dict()
+    expected = given.backbone.weights if afresh else first
+    assert all(torch.equal(value, starts[0].backbone.weights[name]) for name, value in expected.items())
 
 
 def test_a_run_killed_between_the_trainings_goes_on_to_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

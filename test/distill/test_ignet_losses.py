@@ -134,7 +134,7 @@ def test_given_labels_win_over_balanced_ones(tmp_path: Path) -> None:
     given[5][0][-10:], given[5][1][-10:] = 3, 0.25
     path = tmp_path / "balanced.npz"
     config = RetrainConfig(keep=0.5, edges_m=(0.0,), least_points=1)
-    write_balanced_labels(frames, np.array([5]), 4, lambda frame: (said, sure), config, path)  # type: ignore[arg-type]
+    write_balanced_labels(frames, [(5, said, sure)], 4, config, path)  # type: ignore[arg-type]
     labels, confidence = BalancedLabels(given, path)[5]
     assert (labels[-10:] == 3).all() and (confidence[-10:] == 0.25).all()
     assert 900 < (labels == 0).sum() <= 1000 and 900 < (labels == 1).sum() <= 1000 and (confidence[labels < 2] == 1).all()

@@ -6,7 +6,7 @@ Next room: `pseudo_labels`, which writes them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,7 @@ import numpy as np
 from xkd_ros.core import se3
 from xkd_ros.core.types import UNKNOWN
 from xkd_ros.distill.confidence import Opinion
-from xkd_ros.distill.pseudo_config import LABELLED, PseudoConfig, Reason
+from xkd_ros.distill.pseudo_config import LABELLED, Reason, VoteConfig
 from xkd_ros.distill.vote_table import WHOLE, Ballot, VoteTable, cast, voxel_keys
 
 VOTERS = (Reason.KEPT, Reason.IGNORED, Reason.GLASS)
@@ -67,7 +67,7 @@ class Consolidator:
         config: Window, thresholds.
     """
 
-    def __init__(self, classes: int, movers: list[int], config: PseudoConfig) -> None:
+    def __init__(self, classes: int, movers: Collection[int], config: VoteConfig) -> None:
         self._config, self._classes = config, classes
         self._carried = np.ones(classes + 1, bool)
         # The last column is what the class map ignores: it votes, so that mirrors stay unlabelled, and never wins a label.

@@ -30,6 +30,26 @@ class FrameManifest(Protocol):
         """Statistics of each rig."""
 
 
+class RecordedFrame(StoredFrame, Protocol):
+    """A stored frame and where it comes from."""
+
+    @property
+    def world_from_lidar(self) -> np.ndarray | None:
+        """(4, 4) float64, None without odometry."""
+
+    @property
+    def source(self) -> str:
+        """Name of the recording."""
+
+    @property
+    def split(self) -> str:
+        """What it is for: "train", "val" or "test"."""
+
+    @property
+    def stamp_ns(self) -> int:
+        """When it was recorded."""
+
+
 class Frames(Protocol):
     """What training needs of a `bags.frame_store.FrameStore`."""
 
@@ -37,7 +57,7 @@ class Frames(Protocol):
     def manifest(self) -> FrameManifest:
         """What is in the store."""
 
-    def scan(self, number: int) -> StoredFrame:
+    def scan(self, number: int) -> RecordedFrame:
         """Read a frame without its pictures."""
 
     def numbers(self, split: str | None = None) -> np.ndarray:

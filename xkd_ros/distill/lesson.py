@@ -28,6 +28,7 @@ class Lesson:
         units: Frame number → sets of points of which a teacher claims one class; None where none were made.
         labelled: (L,) the training frames that have labels, where few have, as hand-labelled scans; None: any training frame may.
         generated: Frames from elsewhere, such as simulated walks, and labels of all of them; None where there are none.
+        movers: Classes that do not stay where they are, such as people.
     """
 
     frames: Frames
@@ -40,6 +41,7 @@ class Lesson:
     units: Units | None = None
     labelled: np.ndarray | None = None
     generated: tuple[Frames, Labels] | None = None
+    movers: tuple[int, ...] = ()
 
     def labelled_numbers(self) -> np.ndarray:
         """Return the training frames whose labels may be learnt from, ascending."""

@@ -7,11 +7,9 @@ import torch
 
 from xkd_ros.core.card import IntensityConfig, ModelCard
 from xkd_ros.core.labels import UNKNOWN_COLOUR, LabelSet
-from xkd_ros.core.types import UNKNOWN
 from xkd_ros.distill.student_input import StoredFrame, StudentConfig
 from xkd_ros.nets.student import Student
 from xkd_ros.points.preprocessor import Preprocessor
-from xkd_ros.runtime.segmenter import describe_logits
 from xkd_ros.runtime.torch_backend import run_in_memory
 
 
@@ -42,12 +40,3 @@ class WholeFrames:
         preprocess = Preprocessor(self._config.geometry, self._config.statistics(frame.rig, self._rigs), self._threads)
         item = preprocess(frame.points_m, frame.intensity, frame.levelled_from_lidar)
         return self._backend.infer(item) if len(item) else np.zeros((0, 0), np.float32), item.undo
-
-    def label(self, frame: StoredFrame) -> tuple[np.ndarray, np.ndarray]:
-        """Return labels (N,) uint8 of all points of a frame, 255 where there is no measurement, and confidence (N,) float32."""
-        logits, undo = self(frame)
-        label, probability, _ = describe_logits(logits, 1.0)
-        labels, confidence = np.full(len(undo), UNKNOWN, np.uint8), np.zeros(len(undo), np.float32)
-        known = undo >= 0
-        labels[known], confidence[known] = label[undo[known]], probability[undo[known]]
-        return labels, confidence

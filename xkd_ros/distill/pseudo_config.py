@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import IntEnum
+from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -49,13 +51,39 @@ LABELLED = Reason.KEPT
 """This reason and all after it: the point has a label."""
 
 
-class PseudoConfig(BaseModel):
-    """What a label must pass before the student may learn from it.
+class VoteConfig(BaseModel):
+    """How the frames of one place vote on its labels.
 
-    Source: METHODS 7.2 (filters and consolidation), 8.3 (glass); `reach_frames` is ours.
+    Source: METHODS 7.2; `reach_frames` is ours.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    voxel_m: float = Field(0.1, gt=0.005, le=2.0, description="size of a place")
+    radius_frames: int = Field(10, ge=0, description="frames before and after that vote on a point with a label of its own")
+    reach_frames: int = Field(
+        50,
+        ge=0,
+        le=2000,
+        description="frames before and after that vote on a point without one, such as one out of view; more than radius_frames, because a "
+        "camera that looks ahead saw what is behind the robot some time ago. Odometry must not drift by a voxel in this time",
+    )
+    min_observations: int = Field(3, ge=1, description="frames that must have seen a place")
+    majority: float = Field(0.6, ge=0.5, le=1, description="share of the votes that the best class of a place must have")
+    min_confidence: float = Field(0.5, ge=0, lt=1, description="final confidence below which a point has no label")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.reach_frames < self.radius_frames:
+            raise ValueError(f"reach_frames {self.reach_frames} must be at least radius_frames {self.radius_frames}")
+        return self
+
+
+class PseudoConfig(VoteConfig):
+    """What a label must pass before the student may learn from it.
+
+    Source: METHODS 7.2 (filters and consolidation), 8.3 (glass).
+    """
 
     keep_share: float = Field(0.7, gt=0, le=1, description="share of each class that is kept, the most confident points")
     min_margin: float = Field(0.2, ge=0, lt=1, description="between the best and the second best class of a point")
@@ -66,23 +94,9 @@ class PseudoConfig(BaseModel):
     glass_depth_m: float = Field(0.5, ge=0, description="window points this far behind the wall around them are dropped; 0 = off")
     threshold_frames: int = Field(1000, ge=1, description="the class thresholds come from so many training frames, evenly spaced")
     consolidate: bool = Field(True, description="let the frames of one place vote where poses exist")
-    voxel_m: float = Field(0.1, gt=0.005, le=2.0, description="size of a place")
-    radius_frames: int = Field(10, ge=0, description="frames before and after that vote on a point in view")
-    reach_frames: int = Field(
-        50,
-        ge=0,
-        le=2000,
-        description="frames before and after that vote on a point out of view; more than radius_frames, because a camera that looks ahead "
-        "saw what is behind the robot some time ago. Odometry must not drift by a voxel in this time",
-    )
-    min_observations: int = Field(3, ge=1, description="frames that must have seen a place")
-    majority: float = Field(0.6, ge=0.5, le=1, description="share of the votes that the best class of a place must have")
     movers: tuple[str, ...] = Field(("person",), description="classes that do not stay: never carried from one frame to another")
-    min_confidence: float = Field(0.5, ge=0, lt=1, description="final confidence below which a point has no label")
     frames_per_part: int = Field(200, ge=1, description="frames per file; an interrupted job goes on after the last whole file")
 
-    @model_validator(mode="after")
-    def _ordered(self) -> PseudoConfig:
-        if self.reach_frames < self.radius_frames:
-            raise ValueError(f"reach_frames {self.reach_frames} must be at least radius_frames {self.radius_frames}")
-        return self
+    def moving(self, names: Sequence[str]) -> tuple[int, ...]:
+        """Return which of the classes do not stay."""
+        return tuple(place for place, name in enumerate(names) if name in self.movers)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,18 +18,16 @@ from xkd_ros.core.labels import LabelSet
 from xkd_ros.core.progress import Report
 from xkd_ros.distill.confidence import ConfidenceHistogram, look_at
 from xkd_ros.distill.consolidation import Consolidator, Witness, make_witness
+from xkd_ros.distill.drives import Drive, find_drives
 from xkd_ros.distill.label_store import LabelPlan, LabelStore, LabelWriter
 from xkd_ros.distill.pseudo_config import PseudoConfig, Reason
-from xkd_ros.pairing.pose_track import FASTEST_MPS
 
 if TYPE_CHECKING:
-    from xkd_ros.bags.frame import Frame
     from xkd_ros.bags.frame_store import FrameStore
     from xkd_ros.teacher.live_targets import LiveTargets
     from xkd_ros.teacher.target_store import TargetStore
 
 _log = logging.getLogger(__name__)
-_POSE_NOISE_M = 0.05
 _REMEDIES = {
     Reason.LATE: "images and scans are too far apart in time: check the stamps, or raise max_dt_ms",
     Reason.TURNING: "the robot always turns too fast: raise max_turn_rate_radps",
@@ -44,21 +41,6 @@ _REMEDIES = {
     Reason.OVERRULED: "images of one place do not agree: check the poses and the calibration, or set consolidate to false",
     Reason.DOUBTFUL: "the teacher is never sure: check the teacher and the images, or lower min_confidence",
 }
-
-
-@dataclass(frozen=True, eq=False)
-class Drive:
-    """Frames of one recording that may vote on each other.
-
-    Attributes:
-        numbers: In order of time.
-        split: All of one split, so that no frame for training learns from an image for testing.
-        origin_m: (3,) in the world; voxels are counted from here.
-    """
-
-    numbers: tuple[int, ...]
-    split: str
-    origin_m: np.ndarray
 
 
 def write_pseudo_labels(
@@ -121,8 +103,7 @@ class _Job:
         if not self._writer.plan.thresholds:
             self._writer.start(self._find_thresholds())
         thresholds = np.array(self._writer.plan.thresholds)
-        movers = [place for place, name in enumerate(self._label_set.names) if name in self._config.movers]
-        consolidator = Consolidator(len(self._label_set), movers, self._config)
+        consolidator = Consolidator(len(self._label_set), self._config.moving(self._label_set.names), self._config)
         resumed = self._writer.done
         before = 0
         for drive in find_drives(self._frames, self._config.consolidate):
@@ -172,41 +153,6 @@ class _Job:
     def _report(self, done: int, worked: int, facts: dict[str, float]) -> None:
         if self._progress:
             self._progress(done, self._total, {**facts, "frames_per_s": worked / max(1e-6, time.monotonic() - self._started)})
-
-
-def find_drives(frames: FrameStore, consolidate: bool = True) -> list[Drive]:
-    """Group the frames that may vote on each other: same recording and rig, following each other in one split, with poses.
-
-    Where the odometry jumps, as after a reset, another group begins: what lies on the two sides is not in one world.
-
-    Args:
-        frames: The store; only scans are read.
-        consolidate: False makes every frame its own group.
-    Returns:
-        Groups in a fixed order that covers every frame once.
-    """
-    drives: list[tuple[list[int], str, np.ndarray]] = []
-    latest: dict[tuple[str, str], tuple[int, Frame]] = {}
-    for number in frames.numbers().tolist():
-        scan = frames.scan(number)
-        pose, key = scan.world_from_lidar, (scan.source, scan.rig)
-        index, before = latest.get(key, (-1, None))
-        if consolidate and before is not None and before.split == scan.split and _follows(before, scan):
-            drives[index][0].append(number)
-            latest[key] = (index, scan)
-            continue
-        latest[key] = (len(drives), scan)
-        drives.append(([number], scan.split, np.zeros(3) if pose is None else np.array(pose[:3, 3], np.float64)))
-    return [Drive(tuple(numbers), split, origin) for numbers, split, origin in drives]
-
-
-def _follows(before: Frame, scan: Frame) -> bool:
-    """Tell whether a robot can have come from one pose to the other in the time between them."""
-    if before.world_from_lidar is None or scan.world_from_lidar is None:
-        return False
-    seconds = abs(scan.stamp_ns - before.stamp_ns) * 1e-9
-    metres = float(np.linalg.norm(scan.world_from_lidar[:3, 3] - before.world_from_lidar[:3, 3]))
-    return metres <= FASTEST_MPS * seconds + _POSE_NOISE_M
 
 
 def _require_two_classes(label_set: LabelSet, counts: np.ndarray, reasons: np.ndarray, what: str) -> None:

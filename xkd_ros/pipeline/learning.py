@@ -246,7 +246,8 @@ class Learning:
             labelled = given.numbers("train") if self.config.labels == "given" else None
         targets = self.open_targets(frames) if images else None
         looks = "" if targets is None else targets.manifest.looks
-        return Lesson(frames, labels, len(names), load_backbone(self.work / "distill"), targets, groups, looks, labelled=labelled)
+        backbone, movers = load_backbone(self.work / "distill"), self.config.pseudo.moving(names.names)
+        return Lesson(frames, labels, len(names), backbone, targets, groups, looks, labelled=labelled, movers=movers)
 
     def _with_units(self, lesson: Lesson, config: PartDistillConfig, folder: Path, progress: Report) -> Lesson:
         """Add the units of the training frames, and simulated frames where they are asked for."""

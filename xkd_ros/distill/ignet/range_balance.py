@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +14,7 @@ from xkd_ros.core.types import UNKNOWN
 from xkd_ros.distill.frame_samples import Frames
 from xkd_ros.distill.ignet.config import RetrainConfig
 from xkd_ros.distill.labelled_frames import Labels
-from xkd_ros.distill.student_input import StoredFrame
 
-Predict = Callable[[StoredFrame], tuple[np.ndarray, np.ndarray]]
-"""Frame → labels (N,) uint8 and confidence (N,) float32 of all its points."""
 _BINS = 512
 
 
@@ -85,25 +82,25 @@ class BalancedLabels:
         return np.where(new, added, labels), np.where(new, np.float32(1), confidence)
 
 
-def write_balanced_labels(frames: Frames, numbers: np.ndarray, classes: int, predict: Predict, config: RetrainConfig, path: Path) -> None:
-    """Choose the mean teacher's labels of some frames and write them, whole or not at all.
+def write_balanced_labels(
+    frames: Frames, predictions: Iterable[tuple[int, np.ndarray, np.ndarray]], classes: int, config: RetrainConfig, path: Path
+) -> None:
+    """Choose among the mean teacher's labels of some frames and write them, whole or not at all.
 
     Args:
         frames: Frame store.
-        numbers: (F,) frames.
+        predictions: Frame number, labels (N,) uint8, 255 for none, and confidence (N,) float32.
         classes: C.
-        predict: The mean teacher.
         config: Ranges and share.
         path: .npz file.
     Raises:
         XkdError: the folder is not writable or the disk is full.
     """
     balance = RangeBalance(classes, config)
-    said = []
-    for number in numbers.tolist():
-        frame = frames.scan(number)
-        labels, confidence = predict(frame)
-        range_m = np.linalg.norm(frame.points_m, axis=1)
+    numbers, said = [], []
+    for number, labels, confidence in predictions:
+        range_m = np.linalg.norm(frames.scan(number).points_m, axis=1)
+        numbers.append(number)
         balance.add(labels, confidence, range_m)
         # A point in four bytes instead of nine: the whole split stays in memory.
         said.append((labels, confidence.astype(np.float16), range_m.astype(np.float16)))
@@ -112,7 +109,7 @@ def write_balanced_labels(frames: Frames, numbers: np.ndarray, classes: int, pre
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
         np.savez(
             file,
-            numbers=numbers.astype(np.int64),
+            numbers=np.array(numbers, np.int64),
             starts=np.cumsum([0, *(len(labels) for labels in kept)]),
             labels=np.concatenate([np.zeros(0, np.uint8), *kept]),
         )

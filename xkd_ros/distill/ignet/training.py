@@ -1,6 +1,7 @@
 """`ignet`: mean teacher, images and few labels; then once more, with labels that the mean teacher is sure of (METHODS 4).
 
-In: a lesson with few labels and image targets. Out: a plain student. What METHODS 4.3 marks as reconstruction is ours.
+In: a lesson with few labels and image targets. Out: a plain student. What METHODS 4.3 marks as reconstruction is ours; so is that frames
+vote on places before labels are chosen, and that the second training goes on from the first.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from lightning_fabric import Fabric
 
 from xkd_ros.core.progress import Report
 from xkd_ros.core.types import UNKNOWN
+from xkd_ros.distill.backbone import Backbone
 from xkd_ros.distill.finetune import run_finetune
 from xkd_ros.distill.ignet.config import IgnetConfig
 from xkd_ros.distill.ignet.loss import IgnetLoss
@@ -26,6 +28,7 @@ from xkd_ros.distill.labelled_frames import Labels
 from xkd_ros.distill.layer_decay import layer_groups
 from xkd_ros.distill.lesson import Lesson
 from xkd_ros.distill.passes import share_of
+from xkd_ros.distill.place_votes import vote_on_places
 from xkd_ros.distill.prediction import WholeFrames
 from xkd_ros.distill.recipe import FinetuneConfig
 from xkd_ros.distill.student_input import points_of
@@ -67,10 +70,14 @@ def run_ignet(lesson: Lesson, config: IgnetConfig, folder: Path, fabric: Fabric,
     path = folder / BALANCED_NAME
     if fabric.is_global_zero and not path.is_file():
         write_weights(first, folder / FIRST_NAME)
-        predict = WholeFrames(first, lesson.backbone.card.student, lesson.frames.manifest.intensity).label
-        write_balanced_labels(lesson.frames, every, lesson.classes, predict, config.retrain, path)
+        ask = WholeFrames(first, lesson.backbone.card.student, lesson.frames.manifest.intensity)
+        said = vote_on_places(lesson.frames, every, ask, lesson.classes, lesson.movers, config.retrain.votes)
+        write_balanced_labels(lesson.frames, said, lesson.classes, config.retrain, path)
     fabric.barrier()
-    again = replace(lesson, labels=BalancedLabels(given, path), labelled=None)
+    start = lesson.backbone
+    if not config.retrain.afresh:
+        start = Backbone.of(first.backbone, first.network, start.card.student, {"method": config.method})
+    again = replace(lesson, labels=BalancedLabels(given, path), labelled=None, backbone=start)
     return run_finetune(again, _labels_alone(config), folder, fabric, _half(progress, 1))
 
 

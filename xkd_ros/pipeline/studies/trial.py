@@ -89,7 +89,9 @@ class Trial:
         inputs = {"frames": frames.hash, "labels": labels_hash, "backbone": backbone.card.sha256 or "untrained"}
         inputs |= {} if targets is None else {"targets": targets.hash}
         looks = "" if targets is None else targets.manifest.looks
-        lesson = Lesson(frames, labels, len(self._workshop.class_map.label_set), backbone, targets, looks=looks)
+        names = self._workshop.class_map.label_set.names
+        movers = self._workshop.scale.pseudo_config().moving(names)
+        lesson = Lesson(frames, labels, len(names), backbone, targets, looks=looks, movers=movers)
         return self._learn(config, lesson, self._place(config, backbone, inputs))
 
     def learn_from_units(
