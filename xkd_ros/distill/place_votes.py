@@ -19,10 +19,13 @@ from xkd_ros.distill.student_input import StoredFrame
 Ask = Callable[[StoredFrame], tuple[np.ndarray, np.ndarray]]
 """Frame → logits (n, C) of sampled points, and (N,) int64 which of them stands for each point, -1 for none."""
 
+Said = tuple[int, np.ndarray, np.ndarray]
+"""Frame number, labels (N,) uint8, 255 for none, and confidence (N,) float32."""
+
 
 def vote_on_places(
     frames: Frames, numbers: np.ndarray, ask: Ask, classes: int, movers: Collection[int], config: VoteConfig | None
-) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+) -> Iterator[Said]:
     """Label frames by what a student says about each place in those of them that saw it.
 
     A student is wrong about a thing that it sees from far or in part, and right in the next frame; where frames contradict each other no
@@ -36,7 +39,7 @@ def vote_on_places(
         movers: Classes that do not stay where they are: nobody votes on them.
         config: Places and majorities.
     Yields:
-        Frame number, labels (N,) uint8, 255 for none, and confidence (N,) float32; every frame once, drive by drive.
+        What is said about every frame, each once, drive by drive.
     """
     rules, wanted = config or VoteConfig(min_confidence=0), set(numbers.tolist())
     consolidator = Consolidator(classes, movers, rules)

@@ -14,6 +14,7 @@ from xkd_ros.core.types import UNKNOWN
 from xkd_ros.distill.frame_samples import Frames
 from xkd_ros.distill.ignet.config import RetrainConfig
 from xkd_ros.distill.labelled_frames import Labels
+from xkd_ros.distill.place_votes import Said
 
 _BINS = 512
 
@@ -82,14 +83,12 @@ class BalancedLabels:
         return np.where(new, added, labels), np.where(new, np.float32(1), confidence)
 
 
-def write_balanced_labels(
-    frames: Frames, predictions: Iterable[tuple[int, np.ndarray, np.ndarray]], classes: int, config: RetrainConfig, path: Path
-) -> None:
+def write_balanced_labels(frames: Frames, predictions: Iterable[Said], classes: int, config: RetrainConfig, path: Path) -> None:
     """Choose among the mean teacher's labels of some frames and write them, whole or not at all.
 
     Args:
         frames: Frame store.
-        predictions: Frame number, labels (N,) uint8, 255 for none, and confidence (N,) float32.
+        predictions: Of the mean teacher.
         classes: C.
         config: Ranges and share.
         path: .npz file.

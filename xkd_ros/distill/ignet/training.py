@@ -6,6 +6,8 @@ vote on places before labels are chosen, and that the second training goes on fr
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -28,7 +30,7 @@ from xkd_ros.distill.labelled_frames import Labels
 from xkd_ros.distill.layer_decay import layer_groups
 from xkd_ros.distill.lesson import Lesson
 from xkd_ros.distill.passes import share_of
-from xkd_ros.distill.place_votes import vote_on_places
+from xkd_ros.distill.place_votes import Said, vote_on_places
 from xkd_ros.distill.prediction import WholeFrames
 from xkd_ros.distill.recipe import FinetuneConfig
 from xkd_ros.distill.student_input import points_of
@@ -72,7 +74,8 @@ def run_ignet(lesson: Lesson, config: IgnetConfig, folder: Path, fabric: Fabric,
         write_weights(first, folder / FIRST_NAME)
         ask = WholeFrames(first, lesson.backbone.card.student, lesson.frames.manifest.intensity)
         said = vote_on_places(lesson.frames, every, ask, lesson.classes, lesson.movers, config.retrain.votes)
-        write_balanced_labels(lesson.frames, said, lesson.classes, config.retrain, path)
+        told = _told(said, config.engine(len(every), fabric.world_size).steps, progress)
+        write_balanced_labels(lesson.frames, told, lesson.classes, config.retrain, path)
     fabric.barrier()
     start = lesson.backbone
     if not config.retrain.afresh:
@@ -125,6 +128,15 @@ def _half(progress: Report | None, half: int) -> Report | None:
     if progress is None:
         return None
     return lambda done, total, facts: progress(half * total + done, 2 * total, facts)
+
+
+def _told(said: Iterable[Said], steps: int, progress: Report | None) -> Iterator[Said]:
+    """Report how fast frames are labelled between the two trainings of so many steps."""
+    begun = time.monotonic()
+    for done, frame in enumerate(said, 1):
+        if progress:
+            progress(steps, 2 * steps, {"samples_per_s": done / max(1e-6, time.monotonic() - begun)})
+        yield frame
 
 
 def _begin(lesson: Lesson, config: IgnetConfig, features: int) -> GuidedStudent:
