@@ -18,11 +18,11 @@ from xkd_ros.distill.backbone import Backbone
 from xkd_ros.distill.ignet.config import FovMixConfig, IgnetConfig, RetrainConfig
 from xkd_ros.distill.ignet.guided_scan import GuidedScan, camera_sector, floor_m, fov_mix
 from xkd_ros.distill.ignet.samples import IgnetSamples, collate_ignet
-from xkd_ros.distill.ignet.training import BALANCED_NAME, FIRST_NAME
 from xkd_ros.distill.lesson import Lesson
 from xkd_ros.distill.methods import train_student
 from xkd_ros.distill.passes import share_of
 from xkd_ros.distill.prediction import WholeFrames
+from xkd_ros.distill.retraining.training import BALANCED_NAME, FIRST_NAME
 from xkd_ros.nets.checkpoint import read_weights
 from xkd_ros.nets.student import Student
 from xkd_ros.train.engine import make_fabric
@@ -227,7 +227,7 @@ def test_the_second_training_goes_on_from_the_first(tmp_path: Path, monkeypatch:
         starts.append(lesson)
         return Student(NETWORK)
 
-    monkeypatch.setattr("xkd_ros.distill.ignet.training.run_finetune", note)
+    monkeypatch.setattr("xkd_ros.distill.methods.run_finetune", note)
     train_student(given, config, tmp_path, make_fabric("32-true"))
     first = read_weights(tmp_path / FIRST_NAME, NETWORK.model_copy(update={"classes": 3})).backbone.state_dict()
     expected = given.backbone.weights if afresh else first
@@ -238,7 +238,7 @@ def test_a_run_killed_between_the_trainings_goes_on_to_the_same_weights(tmp_path
     config, fabric = IgnetConfig.model_validate({**SMALL, "steps": 6}), make_fabric("32-true")
     whole = train_student(_lesson(), config, tmp_path / "whole", fabric)
     with monkeypatch.context() as patch:
-        patch.setattr("xkd_ros.distill.ignet.training.write_balanced_labels", _killed)
+        patch.setattr("xkd_ros.distill.retraining.training.write_balanced_labels", _killed)
         with pytest.raises(KeyboardInterrupt):
             train_student(_lesson(), config, tmp_path / "cut", fabric)
     again = train_student(_lesson(), config, tmp_path / "cut", fabric)

@@ -14,7 +14,7 @@ from xkd_ros.core.errors import ModelError
 from xkd_ros.distill.consistency import consistency_loss
 from xkd_ros.distill.ignet.config import RetrainConfig
 from xkd_ros.distill.ignet.one_way import FeatureBank, one_way_contrast
-from xkd_ros.distill.ignet.range_balance import BalancedLabels, RangeBalance, write_balanced_labels
+from xkd_ros.distill.retraining.balanced_labels import BalancedLabels, RangeBalance, write_balanced_labels
 
 
 def _bank(counts: list[int], size: int = 5, width: int = 4) -> FeatureBank:

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from xkd_ros.core.types import UNKNOWN
-from xkd_ros.distill.place_votes import vote_on_places
 from xkd_ros.distill.pseudo_config import VoteConfig
+from xkd_ros.distill.retraining.place_votes import vote_on_places
 
 CLASSES, MOVER = 4, 3
 CONFIG = VoteConfig(voxel_m=0.5, radius_frames=9, reach_frames=9, min_observations=2, majority=0.6, min_confidence=0)

@@ -34,6 +34,10 @@ class RecordedFrame(StoredFrame, Protocol):
     """A stored frame and where it comes from."""
 
     @property
+    def number(self) -> int:
+        """Its place in the store."""
+
+    @property
     def world_from_lidar(self) -> np.ndarray | None:
         """(4, 4) float64, None without odometry."""
 

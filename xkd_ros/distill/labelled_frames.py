@@ -28,6 +28,19 @@ class Labels(Protocol):
     def __getitem__(self, number: int) -> tuple[np.ndarray, np.ndarray]: ...
 
 
+class LabelledOnly:
+    """Labels of some frames; of all others none, whatever is known about them."""
+
+    def __init__(self, labels: Labels, numbers: np.ndarray) -> None:
+        self._labels, self._numbers = labels, frozenset(numbers.tolist())
+
+    def __getitem__(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        labels, confidence = self._labels[number]
+        if number in self._numbers:
+            return labels, confidence
+        return np.full(len(labels), UNKNOWN, np.uint8), np.zeros(len(labels), np.float32)
+
+
 @dataclass(frozen=True, eq=False)
 class LabelledItem:
     """One scan of N points with (N,) uint8 labels and (N,) float32 confidence."""

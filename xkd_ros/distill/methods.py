@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from lightning_fabric import Fabric
@@ -13,8 +14,12 @@ from xkd_ros.distill.ignet.training import run_ignet
 from xkd_ros.distill.lesson import Lesson
 from xkd_ros.distill.partdistill.config import PartDistillConfig
 from xkd_ros.distill.partdistill.training import run_partdistill
-from xkd_ros.distill.recipe import FinetuneConfig
+from xkd_ros.distill.prediction import WholeFrames
+from xkd_ros.distill.recipe import FinetuneConfig, SelfTrainingConfig
+from xkd_ros.distill.retraining.place_votes import Ask
+from xkd_ros.distill.retraining.training import train_twice, trains_twice
 from xkd_ros.distill.xmodel.config import XModelConfig
+from xkd_ros.distill.xmodel.fused_opinions import FusedOpinions
 from xkd_ros.distill.xmodel.training import run_xmodel
 from xkd_ros.nets.student import Student
 
@@ -38,6 +43,14 @@ def train_student(lesson: Lesson, config: MethodConfig, folder: Path, fabric: Fa
         ConfigError: no frames, no labels, labels that are no class, or no targets where the method needs them.
         ModelError: `folder` holds a checkpoint of another network.
     """
+    if isinstance(config, SelfTrainingConfig) and trains_twice(lesson, config):
+        first, second = partial(_train, config=config), partial(_train, config=_on_all_frames(config))
+        return train_twice(lesson, config, first, second, partial(_ask, lesson, config, fabric), folder, fabric, progress)
+    return _train(lesson, folder, fabric, progress, config)
+
+
+def _train(lesson: Lesson, folder: Path, fabric: Fabric, progress: Report | None, config: MethodConfig) -> Student:
+    """Train once."""
     if isinstance(config, IgnetConfig):
         return run_ignet(lesson, config, folder, fabric, progress)
     if isinstance(config, PartDistillConfig):
@@ -45,3 +58,20 @@ def train_student(lesson: Lesson, config: MethodConfig, folder: Path, fabric: Fa
     if isinstance(config, XModelConfig):
         return run_xmodel(lesson, config, folder, fabric, progress)
     return run_finetune(lesson, config, folder, fabric, progress)
+
+
+def _on_all_frames(config: SelfTrainingConfig) -> MethodConfig:
+    """Make the second training: on labels of all frames; after `ignet` plain, whose average of the weights is no mean teacher."""
+    if isinstance(config, XModelConfig):
+        return config.model_copy(update={"label_share": 1.0})
+    shared = set(FinetuneConfig.model_fields) - {"method", "retrain", "label_share"}
+    if isinstance(config, IgnetConfig):
+        shared.discard("average_decay")
+    return FinetuneConfig.model_validate(config.model_dump(include=shared))
+
+
+def _ask(lesson: Lesson, config: SelfTrainingConfig, fabric: Fabric, student: Student, folder: Path) -> Ask:
+    """Choose who answers for the first student: itself, or the fused head that was trained beside it."""
+    if isinstance(config, XModelConfig):
+        return FusedOpinions(lesson, config, student, folder, fabric.device)
+    return WholeFrames(student, lesson.backbone.card.student, lesson.frames.manifest.intensity)

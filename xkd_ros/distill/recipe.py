@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from xkd_ros.core.errors import ConfigError
 from xkd_ros.distill.frame_samples import PairConfig
+from xkd_ros.distill.retraining.config import RetrainConfig
 from xkd_ros.distill.student_input import InputConfig
 from xkd_ros.train.config import EngineConfig, Precision
 
@@ -176,7 +177,20 @@ class WholeStudentConfig(LabelStageConfig):
         return {**cls.table[recipe], **(cls.few_labels[recipe] if few else {})}
 
 
-class FinetuneConfig(WholeStudentConfig):
+class SelfTrainingConfig(WholeStudentConfig):
+    """Methods that may be followed by a second training on what their student says."""
+
+    retrain: RetrainConfig = RetrainConfig(again=False)
+
+    def deciding(self) -> dict[str, Any]:
+        """Return what decides the result."""
+        decides = super().deciding()
+        if self.retrain.again is False:
+            del decides["retrain"]
+        return decides
+
+
+class FinetuneConfig(SelfTrainingConfig):
     """Fine-tuning on labels."""
 
     method: Literal["labels"] = "labels"

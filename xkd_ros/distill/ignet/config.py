@@ -6,8 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from xkd_ros.distill.pseudo_config import VoteConfig
-from xkd_ros.distill.recipe import WholeStudentConfig
+from xkd_ros.distill.recipe import SelfTrainingConfig
+from xkd_ros.distill.retraining.config import RetrainConfig
 
 
 class FovMixConfig(BaseModel):
@@ -21,27 +21,7 @@ class FovMixConfig(BaseModel):
     parallel: bool = Field(True, description="the sector is turned on until its walls are parallel to those of the other scan")
 
 
-class RetrainConfig(BaseModel):
-    """A second training, on labels that the mean teacher of the first is sure of, balanced by class and range."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    again: bool | None = Field(
-        None,
-        description="train twice: the second training knows labels alone, and takes as many steps as the first; none: where a fifth of the "
-        "frames have labels, if few of their points; a student that knows few scans is wrong too often about the others",
-    )
-    afresh: bool = Field(False, description="begin where the first training began, as published, instead of going on from its student")
-    votes: VoteConfig | None = Field(
-        VoteConfig(voxel_m=0.2, radius_frames=20, reach_frames=20, min_observations=2, majority=0.6, min_confidence=0),
-        description="frames with poses vote on each place first, and what they do not agree on gets no label; none: each frame alone",
-    )
-    keep: float = Field(0.7, gt=0, le=1, description="share of the surest points of each class and range; 0.5 as published")
-    edges_m: tuple[float, ...] = Field((0.0, 1.0, 2.0, 3.0, 5.0, 8.0, 12.0, 20.0), min_length=1, description="inner radii of the ranges")
-    least_points: int = Field(1000, ge=1, description="of a class in a range; fewer are no basis for a threshold")
-
-
-class IgnetConfig(WholeStudentConfig):
+class IgnetConfig(SelfTrainingConfig):
     """Weakly or semi-supervised training with images (METHODS 4); `label_share` < 1: the other frames are learnt from without labels."""
 
     method: Literal["ignet"]

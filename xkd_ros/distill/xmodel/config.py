@@ -6,10 +6,11 @@ from typing import Literal
 
 from pydantic import Field
 
-from xkd_ros.distill.recipe import WholeStudentConfig
+from xkd_ros.distill.recipe import SelfTrainingConfig
+from xkd_ros.distill.retraining.config import RetrainConfig
 
 
-class XModelConfig(WholeStudentConfig):
+class XModelConfig(SelfTrainingConfig):
     """Training beside a fused head (METHODS 6); all numbers are our reconstruction, the paper's text was not available."""
 
     method: Literal["xmodel"] = "xmodel"
@@ -31,3 +32,4 @@ class XModelConfig(WholeStudentConfig):
     code: int = Field(128, ge=1, description="length of the vectors that are compared")
     cosine_weight: float = Field(0.5, ge=0, description="of saying what the image teacher says")
     head_hidden: int = Field(256, ge=1, description="width between the layers of the head that says it")
+    retrain: RetrainConfig = RetrainConfig()

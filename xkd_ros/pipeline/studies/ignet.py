@@ -8,9 +8,9 @@ from typing import Any
 from xkd_ros.distill.backbone import Backbone
 from xkd_ros.distill.given_labels import GivenLabels
 from xkd_ros.distill.ignet.config import IgnetConfig
-from xkd_ros.distill.ignet.training import FIRST_NAME
 from xkd_ros.distill.labelled_frames import Labels
 from xkd_ros.distill.methods import MethodConfig
+from xkd_ros.distill.retraining.training import FIRST_NAME
 from xkd_ros.nets.checkpoint import read_weights
 from xkd_ros.pipeline.studies.cell import Cell, CellResult
 from xkd_ros.pipeline.studies.given_labels import ScribbleLabels

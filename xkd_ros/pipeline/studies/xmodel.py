@@ -7,6 +7,7 @@ from typing import Any
 
 from xkd_ros.distill.backbone import Backbone
 from xkd_ros.distill.given_labels import GivenLabels
+from xkd_ros.distill.retraining.config import RetrainConfig
 from xkd_ros.distill.xmodel.config import XModelConfig
 from xkd_ros.nets.fused_checkpoint import load_fused
 from xkd_ros.pipeline.fused_segmenter import FusedSegmenter
@@ -21,8 +22,23 @@ from xkd_ros.pipeline.studies.workshop import Workshop
 RIG = "ouster16"
 LABEL_SHARE = 0.01
 BAR = 2.0
-ALONE, MODEL, PLAIN, FEWER = "lidar alone", "xmodel", "xmodel without infonce", "xmodel on labelled frames alone"
-ARMS: dict[str, dict[str, Any]] = {MODEL: {}, PLAIN: {"contrast_weight": 0.0}, FEWER: {"unlabelled": 0.0}}
+ALONE, TWICE, MODEL, ONCE = "lidar alone", "lidar alone twice", "xmodel", "xmodel once"
+PLAIN, FEWER = "xmodel once without infonce", "xmodel once on labelled frames alone"
+_ONCE = {"retrain": {"again": False}}
+ARMS: dict[str, dict[str, Any]] = {
+    MODEL: {},
+    ONCE: _ONCE,
+    PLAIN: {**_ONCE, "contrast_weight": 0.0},
+    FEWER: {**_ONCE, "unlabelled": 0.0},
+}
+_PARTS = (
+    (ONCE, ALONE, "xmodel trained once minus lidar alone"),
+    (MODEL, ONCE, "what the second training adds"),
+    (TWICE, ALONE, "what a second training adds to lidar alone"),
+    (MODEL, TWICE, "xmodel minus lidar alone, both trained twice"),
+    (ONCE, PLAIN, "what InfoNCE adds, trained once"),
+    (ONCE, FEWER, "what frames without labels add, trained once"),
+)
 _WHERE = ("all points", "in view", "out of view")
 
 
@@ -41,13 +57,18 @@ class XModelStudy:
         f"both senses, all start from the backbone of study scalr, which was distilled from the image teacher; '{ALONE}' is then that "
         f"study's row of {100 * LABEL_SHARE:g} %. Random starts show how much of the gain distillation had taken before. Batches are of "
         "equally many scans in all rows; half of them are of frames without labels, so that labelled ones come half as often, but for the "
-        "row of labelled frames alone. Students are evaluated as the robot runs them, without a picture; the fused head is given the "
-        "pictures of the evaluated frame and asks the image teacher on the spot."
+        "row of labelled frames alone. xmodel trains a second time, on what the fused head says where frames of one place agree, and goes "
+        f"on from the first; '{TWICE}' does so with what the student itself says. Students are evaluated as the robot runs them, without a "
+        "picture; the fused head is given the pictures of the evaluated frame and asks the image teacher on the spot."
     )
 
     def cells(self, scale: Scale, teachers: Sequence[str]) -> list[Cell]:
         """List the cells: what the bar needs, then the random start."""
-        rows = [("distilled", arm) for arm in (ALONE, MODEL, PLAIN, FEWER)], [("scratch", arm) for arm in (ALONE, MODEL)]
+        rows = (
+            [("distilled", arm) for arm in (ALONE, MODEL)],
+            [("distilled", arm) for arm in (ONCE, TWICE, PLAIN, FEWER)],
+            [("scratch", arm) for arm in (ALONE, MODEL)],
+        )
         return [
             make_cell(self.name, f"{start}-{arm.replace(' ', '-')}", seed, scale, start=start, arm=arm, teacher=teachers[0])
             for group in rows
@@ -65,7 +86,8 @@ class XModelStudy:
         else:
             backbone = Backbone.untrained(network, scale.student, cell.seed)
         plain = scale.finetune(cell.seed, label_share=LABEL_SHARE, pretrained=pretrained)
-        if p["arm"] == ALONE:
+        if p["arm"] in (ALONE, TWICE):
+            plain = plain.model_copy(update={"retrain": RetrainConfig(again=p["arm"] == TWICE)})
             student = trial.learn(plain, frames, labels, "true labels", backbone)
         else:
             changes = {"label_share": LABEL_SHARE, "layer_decay": plain.layer_decay, "max_pairs": scale.max_pairs, **ARMS[p["arm"]]}
@@ -74,7 +96,7 @@ class XModelStudy:
         segmenter = trial.segmenter(student)
         evaluation = trial.evaluate(segmenter, RIG)
         metrics = reduced(evaluation)
-        if p["arm"] != ALONE:
+        if p["arm"] in ARMS:
             head, _ = load_fused(trial.latest, student)
             fused = FusedSegmenter(segmenter, student, head, workshop.teacher(p["teacher"]))
             metrics["fused"] = reduced(trial.evaluate_frames(fused.logits, RIG))
@@ -86,9 +108,8 @@ class XModelStudy:
         scores = StudyTable("mIoU % over twelve classes against true labels, mean ± 95 %", columns)
         bars = StudyTable("Differences, all points and without pictures unless said otherwise", BAR_COLUMNS)
         for start in ("distilled", "scratch"):
-            rows = {arm: {"start": start, "arm": arm} for arm in (ALONE, *ARMS)}
-            if start == "scratch":
-                del rows[PLAIN], rows[FEWER]
+            arms = (ALONE, TWICE, *ARMS) if start == "distilled" else (ALONE, MODEL)
+            rows = {arm: {"start": start, "arm": arm} for arm in arms}
             for arm, row in rows.items():
                 found = [mean_of(by_seed(results, ("real", where, "miou"), **row)) for where in _WHERE]
                 found += [mean_of(by_seed(results, ("fused", "real", where, "miou"), **row)) for where in ("in view", "all points")]
@@ -97,10 +118,9 @@ class XModelStudy:
             model = by_seed(results, REAL_ALL, **rows[MODEL])
             bar = BAR if start == "distilled" else None
             bars.rows.append(bar_row(f"{start}: {MODEL} minus {ALONE}", paired_difference(model, alone), bar))
-            for arm, words in ((PLAIN, "what InfoNCE adds"), (FEWER, "what frames without labels add")):
-                if arm in rows:
-                    difference = paired_difference(model, by_seed(results, REAL_ALL, **rows[arm]))
-                    bars.rows.append(bar_row(f"{start}: {words}", difference, None))
+            for more, less, words in _PARTS if start == "distilled" else ():
+                difference = paired_difference(*(by_seed(results, REAL_ALL, **rows[arm]) for arm in (more, less)))
+                bars.rows.append(bar_row(f"{start}: {words}", difference, None))
             path = ("real", "in view", "miou")
             with_pictures, without = by_seed(results, ("fused", *path), **rows[MODEL]), by_seed(results, path, **rows[MODEL])
             words = f"{start}: what pictures add at run time, in view"

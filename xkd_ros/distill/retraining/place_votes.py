@@ -12,11 +12,10 @@ import numpy as np
 from xkd_ros.distill.confidence import Opinion
 from xkd_ros.distill.consolidation import Consolidator, Witness, make_witness
 from xkd_ros.distill.drives import Drive, find_drives
-from xkd_ros.distill.frame_samples import Frames
+from xkd_ros.distill.frame_samples import Frames, RecordedFrame
 from xkd_ros.distill.pseudo_config import Reason, VoteConfig
-from xkd_ros.distill.student_input import StoredFrame
 
-Ask = Callable[[StoredFrame], tuple[np.ndarray, np.ndarray]]
+Ask = Callable[[RecordedFrame], tuple[np.ndarray, np.ndarray]]
 """Frame → logits (n, C) of sampled points, and (N,) int64 which of them stands for each point, -1 for none."""
 
 Said = tuple[int, np.ndarray, np.ndarray]

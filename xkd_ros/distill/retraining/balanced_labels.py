@@ -1,4 +1,4 @@
-"""Labels that the mean teacher is sure of, chosen class by class and range by range: far points and rare classes keep their share."""
+"""Labels that a student is sure of, chosen class by class and range by range: far points and rare classes keep their share."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from xkd_ros.core.errors import ModelError
 from xkd_ros.core.files import atomic_path
 from xkd_ros.core.types import UNKNOWN
 from xkd_ros.distill.frame_samples import Frames
-from xkd_ros.distill.ignet.config import RetrainConfig
 from xkd_ros.distill.labelled_frames import Labels
-from xkd_ros.distill.place_votes import Said
+from xkd_ros.distill.retraining.config import RetrainConfig
+from xkd_ros.distill.retraining.place_votes import Said
 
 _BINS = 512
 
@@ -55,7 +55,7 @@ class RangeBalance:
 
 
 class BalancedLabels:
-    """Given labels, and where there is none, the mean teacher's balanced ones; one file of all frames."""
+    """Given labels, and where there is none, the student's balanced ones; one file of all frames."""
 
     def __init__(self, given: Labels, path: Path) -> None:
         """Open what `write_balanced_labels` wrote.
@@ -84,11 +84,11 @@ class BalancedLabels:
 
 
 def write_balanced_labels(frames: Frames, predictions: Iterable[Said], classes: int, config: RetrainConfig, path: Path) -> None:
-    """Choose among the mean teacher's labels of some frames and write them, whole or not at all.
+    """Choose among a student's labels of some frames and write them, whole or not at all.
 
     Args:
         frames: Frame store.
-        predictions: Of the mean teacher.
+        predictions: Of the student.
         classes: C.
         config: Ranges and share.
         path: .npz file.

@@ -1,0 +1,66 @@
+"""What a fused head says about whole stored frames, with what the image teacher said at some of their points."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from xkd_ros.distill.frame_samples import RecordedFrame
+from xkd_ros.distill.lesson import Lesson
+from xkd_ros.distill.picture_pairs import features_of
+from xkd_ros.distill.xmodel.config import XModelConfig
+from xkd_ros.nets.batch import collate
+from xkd_ros.nets.fused_checkpoint import load_fused
+from xkd_ros.nets.planes import make_planes
+from xkd_ros.nets.student import Student
+from xkd_ros.points.preprocessor import Preprocessor
+
+
+class FusedOpinions:
+    """Asks a fused head about one frame at a time; where no picture shows anything it goes by the lidar."""
+
+    def __init__(self, lesson: Lesson, config: XModelConfig, student: Student, folder: Path, device: torch.device) -> None:
+        """Load the head.
+
+        Args:
+            lesson: The frames, and what the image teacher says about them.
+            config: Whether points near edges count.
+            student: Whose tokens the head reads.
+            folder: Where `run_xmodel` left the head.
+            device: For both.
+        Raises:
+            ModelError: no head of this student is there.
+        """
+        head, _ = load_fused(folder, student)
+        self._backbone, self._head, self._device = student.backbone.eval().to(device), head.to(device), device
+        self._targets, self._skip_edges = lesson.teacher(config.method), config.skip_edges
+        self._reads, self._rigs, self._threads = lesson.backbone.card.student, lesson.frames.manifest.intensity, torch.get_num_threads()
+
+    def __call__(self, frame: RecordedFrame) -> tuple[np.ndarray, np.ndarray]:
+        """Ask about one frame.
+
+        Returns:
+            logits (n, C) float32 of the sampled points, and (N,) int64 which of them stands for each point, -1 for none.
+        """
+        preprocess = Preprocessor(self._reads.geometry, self._reads.statistics(frame.rig, self._rigs), self._threads)
+        item = preprocess(frame.points_m, frame.intensity, frame.levelled_from_lidar)
+        if not len(item):
+            return np.zeros((0, 0), np.float32), item.undo
+        batch = collate([item]).to(self._device)
+        point, features = (array.to(self._device) for array in self._pictures(frame.number, item.undo))
+        with torch.inference_mode():
+            tokens = self._backbone(batch.features, batch.neighbours, make_planes(batch.cells, batch.shapes), None, batch.scan)
+            return self._head(tokens, point, features).float().cpu().numpy(), item.undo
+
+    def _pictures(self, number: int, undo: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return (P,) sampled points and (P, D) what pictures show there: at a point of the frame that the sampled one stands for."""
+        points, features = [np.zeros(0, np.int64)], [np.zeros((0, self._head.sizes.features), np.float16)]
+        for picture in self._targets[number]:
+            place = undo[picture.point]
+            shown = place >= 0 if not self._skip_edges else (place >= 0) & ~picture.edge
+            if shown.any():
+                points.append(place[shown])
+                features.append(features_of(picture)[shown])
+        return torch.from_numpy(np.concatenate(points)), torch.from_numpy(np.concatenate(features))
