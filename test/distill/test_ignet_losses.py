@@ -126,17 +126,21 @@ def test_each_class_and_range_keeps_its_surest_share() -> None:
             assert confidence[chosen & kept].min() >= threshold - 1e-6 and (confidence[chosen & ~kept] < threshold + 0.02).all()
 
 
-def test_given_labels_win_over_balanced_ones(tmp_path: Path) -> None:
+def test_sure_labels_win_over_balanced_ones_and_those_over_doubtful_ones(tmp_path: Path) -> None:
     points = np.column_stack([np.linspace(0.1, 9, 4000), np.zeros((4000, 2))]).astype(np.float32)
     frames = SimpleNamespace(scan=lambda number: SimpleNamespace(points_m=points, number=number))
     said, sure = np.repeat(np.array([0, 1], np.uint8), 2000), np.linspace(0.5, 0.99, 4000).astype(np.float32)
     given = {5: (np.full(4000, 255, np.uint8), np.zeros(4000, np.float32)), 6: (np.full(4000, 255, np.uint8), np.zeros(4000, np.float32))}
-    given[5][0][-10:], given[5][1][-10:] = 3, 0.25
+    given[5][0][-10:], given[5][1][-10:] = 3, 1
+    given[5][0][:4], given[5][1][:4] = 3, 0.25
+    given[5][0][-14:-10], given[5][1][-14:-10] = 3, 0.25
     path = tmp_path / "balanced.npz"
     config = RetrainConfig(keep=0.5, edges_m=(0.0,), least_points=1)
     write_balanced_labels(frames, [(5, said, sure)], 4, config, path)  # type: ignore[arg-type]
     labels, confidence = BalancedLabels(given, path)[5]
-    assert (labels[-10:] == 3).all() and (confidence[-10:] == 0.25).all()
+    assert (labels[-10:] == 3).all() and (confidence[-10:] == 1).all()
+    assert (labels[:4] == 3).all() and (confidence[:4] == 0.25).all(), "the student is not sure of these"
+    assert (labels[-14:-10] == 1).all(), "nor is whoever gave these, but the student is"
     assert 900 < (labels == 0).sum() <= 1000 and 900 < (labels == 1).sum() <= 1000 and (confidence[labels < 2] == 1).all()
     assert (BalancedLabels(given, path)[6][0] == 255).all()
     path.write_bytes(path.read_bytes()[:300])

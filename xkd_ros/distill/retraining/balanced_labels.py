@@ -55,7 +55,7 @@ class RangeBalance:
 
 
 class BalancedLabels:
-    """Given labels, and where there is none, the student's balanced ones; one file of all frames."""
+    """Given labels that are sure, as those of people; elsewhere the student's balanced ones, and given ones where it has none; one file."""
 
     def __init__(self, given: Labels, path: Path) -> None:
         """Open what `write_balanced_labels` wrote.
@@ -79,7 +79,7 @@ class BalancedLabels:
         if number not in self._rows:
             return labels, confidence
         added = self._labels[self._rows[number]]
-        new = (labels == UNKNOWN) & (added != UNKNOWN)
+        new = (added != UNKNOWN) & ((labels == UNKNOWN) | (confidence < 1))
         return np.where(new, added, labels), np.where(new, np.float32(1), confidence)
 
 
