@@ -50,6 +50,8 @@ class ScanPath:
         if groups is not self._groups:
             self._group.copy_(torch.arange(len(self._group)) if groups is None else torch.from_numpy(groups))
             self._groups = groups
+            if self._group.is_cuda:  # graphs run on a stream of their own
+                torch.cuda.synchronize(self._group.device)
 
     def __call__(self, packed: Tensor, room: int, headings: int = 1) -> Tensor:
         """Label a scan.
