@@ -17,8 +17,8 @@ class RetrainConfig(BaseModel):
 
     again: bool | None = Field(
         None,
-        description="train twice, the second time on all training frames; none: where frames have poses, so that they can vote, or where a fifth of "
-        "them have labels, if few of their points: alone, a student that knows few scans is wrong too often about the others",
+        description="train twice, the second time on all training frames; none: where frames have poses, so that they can vote, or where a "
+        "fifth of them have labels, if few of their points: alone, a student that knows few scans is wrong too often about the others",
     )
     afresh: bool = Field(False, description="begin where the first training began, as published, instead of going on from its student")
     votes: VoteConfig | None = Field(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,7 @@ class FusedOpinions:
             ModelError: no head of this student is there.
         """
         head, _ = load_fused(folder, student)
-        self._backbone, self._head, self._device = student.backbone.eval().to(device), head.to(device), device
+        self._backbone, self._head, self._device = copy.deepcopy(student.backbone).eval().to(device), head.to(device), device
         self._targets, self._skip_edges = lesson.teacher(config.method), config.skip_edges
         self._reads, self._rigs, self._threads = lesson.backbone.card.student, lesson.frames.manifest.intensity, torch.get_num_threads()
 
