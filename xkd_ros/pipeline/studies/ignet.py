@@ -34,8 +34,9 @@ _VARIANTS: dict[str, dict[str, Any]] = {
 }
 _ROWS = {
     "full": "labels on all points, cross-entropy and Lovász",
+    "full-longer": "the same, as many steps as both trainings of ignet",
     "scribbles": "scribbles, cross-entropy and Lovász",
-    "longer": "the same, as many steps as both trainings of ignet",
+    "longer": "scribbles, as many steps as both trainings of ignet",
     "no-images": "scribbles and mean teacher, trained once",
     "no-contrast": "ignet without one-way contrast, trained once",
     "no-fovmix": "ignet without FOVMix, trained once",
@@ -44,7 +45,7 @@ _ROWS = {
     "ignet": "ignet",
 }
 _DIFFERENCES = (
-    ("ignet", "scribbles"), ("ignet", "longer"), ("ignet", "once"), ("ignet", "published"),
+    ("ignet", "scribbles"), ("ignet", "longer"), ("longer", "full-longer"), ("ignet", "once"), ("ignet", "published"),
     ("once", "scribbles"), ("once", "no-images"), ("once", "no-contrast"), ("once", "no-fovmix"),
 )  # fmt: skip
 
@@ -65,7 +66,10 @@ class IgnetStudy:
         """List the cells: those of the bar first."""
         return [
             make_cell(self.name, variant, seed, scale, variant=variant, teacher=teachers[0])
-            for variants in (("full", "ignet", "scribbles", "longer"), ("published", "no-contrast", "no-fovmix", "no-images"))
+            for variants in (
+                ("full", "ignet", "scribbles", "longer", "full-longer"),
+                ("published", "no-contrast", "no-fovmix", "no-images"),
+            )
             for seed in range(scale.seeds)
             for variant in variants
         ]
@@ -75,14 +79,15 @@ class IgnetStudy:
         variant, teacher, scale = cell.parameters["variant"], cell.parameters["teacher"], workshop.scale
         frames, classes = workshop.frames(RIG, "train"), workshop.class_map.label_set
         backbone = Backbone.untrained(workshop.network(), scale.student, cell.seed)
-        labels: Labels = GivenLabels(frames, classes) if variant == "full" else ScribbleLabels(frames, classes, SHARE, cell.seed)
-        steps = 2 * scale.finetune_steps if variant == "longer" else None
+        full = variant.startswith("full")
+        labels: Labels = GivenLabels(frames, classes) if full else ScribbleLabels(frames, classes, SHARE, cell.seed)
+        steps = 2 * scale.finetune_steps if variant.endswith("longer") else None
         config: MethodConfig = scale.finetune(cell.seed, steps, pretrained=False)
         targets = None
         if variant in _VARIANTS:
             config = scale.method(IgnetConfig, cell.seed, method="ignet", layer_decay=1.0, **_VARIANTS[variant])
             targets = workshop.targets(RIG, "train", teacher)
-        student = trial.learn(config, frames, labels, f"{variant == 'full'} {SHARE} {cell.seed}", backbone, targets)
+        student = trial.learn(config, frames, labels, f"{full} {SHARE} {cell.seed}", backbone, targets)
         evaluation = trial.evaluate(trial.segmenter(student), RIG)
         metrics = reduced(evaluation)
         if variant == "ignet":
@@ -106,6 +111,11 @@ class IgnetStudy:
         bars = StudyTable("Against the bar, and what each part gives", BAR_COLUMNS)
         beyond = spread([value - LEAST_PERCENT for value in shares["ignet"].values()])
         bars.rows.append(bar_row(f"ignet, % of full supervision, minus {LEAST_PERCENT:g}", beyond, 0.0))
+        as_long = [100 * value / figures["full-longer"][seed] for seed, value in figures["ignet"].items() if seed in figures["full-longer"]]
+        difference = spread([value - LEAST_PERCENT for value in as_long])
+        bars.rows.append(
+            bar_row(f"the same, of full supervision for as many steps as both trainings, minus {LEAST_PERCENT:g}", difference, None)
+        )
         for row, other in _DIFFERENCES:
             bars.rows.append(bar_row(f"{_ROWS[row]} minus: {_ROWS[other]}", paired_difference(figures[row], figures[other]), None))
         return [scores, bars]
