@@ -22,7 +22,8 @@ from xkd_ros.pipeline.studies.workshop import Workshop
 RIG = "ouster16"
 LABEL_SHARE = 0.01
 BAR = 2.0
-ALONE, TWICE, MODEL, ONCE = "lidar alone", "lidar alone twice", "xmodel", "xmodel once"
+ALONE, TWICE, LONGER = "lidar alone", "lidar alone twice", "lidar alone longer"
+MODEL, ONCE = "xmodel", "xmodel once"
 PLAIN, FEWER = "xmodel once without infonce", "xmodel once on labelled frames alone"
 _ONCE = {"retrain": {"again": False}}
 ARMS: dict[str, dict[str, Any]] = {
@@ -35,6 +36,7 @@ _PARTS = (
     (ONCE, ALONE, "xmodel trained once minus lidar alone"),
     (MODEL, ONCE, "what the second training adds"),
     (TWICE, ALONE, "what a second training adds to lidar alone"),
+    (LONGER, ALONE, "what as many more steps add to lidar alone"),
     (MODEL, TWICE, "xmodel minus lidar alone, both trained twice"),
     (ONCE, PLAIN, "what InfoNCE adds, trained once"),
     (ONCE, FEWER, "what frames without labels add, trained once"),
@@ -58,15 +60,16 @@ class XModelStudy:
         f"study's row of {100 * LABEL_SHARE:g} %. Random starts show how much of the gain distillation had taken before. Batches are of "
         "equally many scans in all rows; half of them are of frames without labels, so that labelled ones come half as often, but for the "
         "row of labelled frames alone. xmodel trains a second time, on what the fused head says where frames of one place agree, and goes "
-        f"on from the first; '{TWICE}' does so with what the student itself says. Students are evaluated as the robot runs them, without a "
-        "picture; the fused head is given the pictures of the evaluated frame and asks the image teacher on the spot."
+        f"on from the first; '{TWICE}' does so with what the student itself says, '{LONGER}' takes as many steps as both. Students are "
+        "evaluated as the robot runs them, without a picture; the fused head is given the pictures of the evaluated frame and asks the "
+        "image teacher on the spot."
     )
 
     def cells(self, scale: Scale, teachers: Sequence[str]) -> list[Cell]:
         """List the cells: what the bar needs, then the random start."""
         rows = (
             [("distilled", arm) for arm in (ALONE, MODEL)],
-            [("distilled", arm) for arm in (ONCE, TWICE, PLAIN, FEWER)],
+            [("distilled", arm) for arm in (ONCE, LONGER, TWICE, PLAIN, FEWER)],
             [("scratch", arm) for arm in (ALONE, MODEL)],
         )
         return [
@@ -85,8 +88,9 @@ class XModelStudy:
             backbone = workshop.backbone((RIG,), p["teacher"], cell.seed, network)
         else:
             backbone = Backbone.untrained(network, scale.student, cell.seed)
-        plain = scale.finetune(cell.seed, label_share=LABEL_SHARE, pretrained=pretrained)
-        if p["arm"] in (ALONE, TWICE):
+        steps = 2 * scale.finetune_steps if p["arm"] == LONGER else None
+        plain = scale.finetune(cell.seed, steps, label_share=LABEL_SHARE, pretrained=pretrained)
+        if p["arm"] in (ALONE, TWICE, LONGER):
             plain = plain.model_copy(update={"retrain": RetrainConfig(again=p["arm"] == TWICE)})
             student = trial.learn(plain, frames, labels, "true labels", backbone)
         else:
@@ -108,7 +112,7 @@ class XModelStudy:
         scores = StudyTable("mIoU % over twelve classes against true labels, mean ± 95 %", columns)
         bars = StudyTable("Differences, all points and without pictures unless said otherwise", BAR_COLUMNS)
         for start in ("distilled", "scratch"):
-            arms = (ALONE, TWICE, *ARMS) if start == "distilled" else (ALONE, MODEL)
+            arms = (ALONE, LONGER, TWICE, *ARMS) if start == "distilled" else (ALONE, MODEL)
             rows = {arm: {"start": start, "arm": arm} for arm in arms}
             for arm, row in rows.items():
                 found = [mean_of(by_seed(results, ("real", where, "miou"), **row)) for where in _WHERE]
