@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from xkd_ros.distill.retraining.config import RetrainConfig
 from xkd_ros.pipeline.studies.cell import Cell, CellResult
@@ -16,6 +17,12 @@ from xkd_ros.pipeline.studies.workshop import Workshop
 
 RIG = "ouster16"
 LARGEST_ECE_PERCENT = 5.0
+_STUDENTS: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    ("student", "student", {}),
+    ("longer", "student trained for twice the steps", {"longer": True}),
+    ("twice", "student trained twice", {"trainings": 2}),
+)
+"""Name of the cells, of the rows, and what the cells have beside a teacher."""
 
 
 class PseudoVsRealStudy:
@@ -31,10 +38,10 @@ class PseudoVsRealStudy:
     )
 
     def cells(self, scale: Scale, teachers: Sequence[str]) -> list[Cell]:
-        """List the cells: one per seed, then those of the student that is trained twice."""
+        """List the cells: one per seed, then those of students that are trained for longer."""
         return [
             make_cell(self.name, name, seed, scale, **parameters, teacher=teachers[0])
-            for name, parameters in (("student", {}), ("twice", {"trainings": 2}))
+            for name, _, parameters in _STUDENTS
             for seed in range(scale.seeds)
         ]
 
@@ -44,7 +51,8 @@ class PseudoVsRealStudy:
         backbone = workshop.backbone((RIG,), teacher, cell.seed, workshop.network())
         frames, labels = workshop.frames(RIG, "train"), workshop.pseudo_labels(RIG, "train", teacher)
         retrain = RetrainConfig(again="trainings" in cell.parameters)
-        config = workshop.scale.finetune(cell.seed).model_copy(update={"retrain": retrain})
+        steps = 2 * workshop.scale.finetune_steps if "longer" in cell.parameters else None
+        config = workshop.scale.finetune(cell.seed, steps).model_copy(update={"retrain": retrain})
         student = trial.learn(config, frames, labels, labels.manifest.hash, backbone)
         segmenter = trial.segmenter(student)
         temperature = trial.temperature(segmenter, frames, labels)
@@ -65,16 +73,16 @@ class PseudoVsRealStudy:
         )
         published = {"pseudo": "56.5", "real": "35.8"}
         bars = StudyTable("Student against its teacher, calibration", BAR_COLUMNS)
-        for learner, trainings in (("student", None), ("student trained twice", 2)):
-            cells = [result for result in results if result.cell.parameters.get("trainings") == trainings]
+        for _, learner, parameters in _STUDENTS:
+            cells = [result for result in results if result.cell.parameters.keys() - {"teacher"} == parameters.keys()]
             for kind, against in (("pseudo", "projected labels"), ("real", "true labels")):
                 for heading in ("all points", "in view", "out of view") if kind == "real" else ("all points",):
                     where = heading if kind == "real" else "in view"
-                    shown = published[kind] if heading == "all points" and trainings is None else "-"
+                    shown = published[kind] if heading == "all points" and not parameters else "-"
                     scores.rows.append([f"{learner}, {where}, {against}", *_both(cells, (kind, heading)), shown])
             for base, title in (((), "projected labels"), (("trusted",), "labels that it learns from")):
                 for who, name in (("teacher", f"teacher's {title}"), ("student", f"{learner} at the same points ({title})")):
-                    if who == "student" or trainings is None:
+                    if who == "student" or not parameters:
                         scores.rows.append([f"{name}, in view, true labels", *_both(cells, (*base, "teacher", who)), "-"])
             bars.rows.extend(_against_the_teacher(cells, learner))
         return [scores, bars]
