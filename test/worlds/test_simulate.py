@@ -221,7 +221,7 @@ def test_interrupted_simulation_leaves_nothing(tmp_path: Path) -> None:
     rig = tmp_path / "blind.yaml"
     save_rig(blind(load_simulated_rig("vlp32")).rig, rig)
 
-    def stop(done: int, _: int) -> None:
+    def stop(done: int, *_: Any) -> None:
         if done == 2:
             raise KeyboardInterrupt
 

@@ -42,7 +42,8 @@ class _RosLogHandler(logging.Handler):
 def run_node(make_node: Callable[[], Node], table: ParameterTable, usage: str, arguments: Sequence[str] | None = None) -> int:
     """Run one node until it is told to stop, then end the process.
 
-    The exit code is 0 after a normal end or a signal, 1 after an error that was printed as one line, 2 for wrong arguments.
+    The exit code is 0 after a normal end or a signal, 1 after an error that was printed as one line or a signal that came before the node
+    was there, 2 for wrong arguments.
 
     Args:
         make_node: Builds the node; called after rclpy.init. The node may offer `close()`, which finishes its work within a second, and
@@ -73,9 +74,10 @@ def _run(make_node: Callable[[], Node], table: ParameterTable, given: list[str])
     node: Node | None = None
     # Lives until the process ends: rclpy's signal thread may still touch its guard conditions after the loop has seen the signal.
     executor: SingleThreadedExecutor | None = None
-    code = 0
+    code, begun = 0, False
     try:
         rclpy.init(args=given)
+        begun = True
         executor = SingleThreadedExecutor()
         node = make_node()
         for sentence in table.unused_files(node, given):
@@ -83,7 +85,7 @@ def _run(make_node: Callable[[], Node], table: ParameterTable, given: list[str])
         logging.getLogger("xkd_ros").addHandler(_RosLogHandler(node))
         _spin(node, executor)
     except (KeyboardInterrupt, ExternalShutdownException):
-        pass
+        code = int(node is None)
     except (XkdError, OSError) as error:
         sys.stderr.write(f"error: {error}\n")
         code = 1
@@ -91,6 +93,8 @@ def _run(make_node: Callable[[], Node], table: ParameterTable, given: list[str])
         if rclpy.ok():
             traceback.print_exc()
             code = 1
+        elif begun:  # a signal took the context away from what was under way
+            code = int(node is None)
         else:
             sys.stderr.write(f"error: {_without_source_lines(error)}\n")
             code = 2
