@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -48,12 +47,7 @@ class Seen(Targets):
         return [*views, *(SimpleNamespace(**{**vars(views[0]), "view": extra}) for extra in (2, 3, 4))]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def _lesson(targets: object = None, **changes: object) -> Lesson:
