@@ -10,11 +10,15 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from xkd_ros.core.types import NetInput
+from xkd_ros.nets.batch import collate
 from xkd_ros.nets.heads import ClassHead, ClassifyingStudent, DistillationHead, Shapes
 from xkd_ros.nets.planes import make_planes
+from xkd_ros.nets.waffleiron import WaffleIron
 
 
 class FusionSizes(NamedTuple):
@@ -103,6 +107,26 @@ class FusedHead(nn.Module):
         for block in self.blocks:
             fused = fused + block(fused)
         return self.head(fused)
+
+
+def ask_fused(backbone: WaffleIron, head: FusedHead, item: NetInput, point: np.ndarray, features: np.ndarray) -> np.ndarray:
+    """Ask a fused head about one scan, on the device where it is.
+
+    Args:
+        backbone: Whose tokens the head reads; in evaluation mode, as the head.
+        head: The fused head.
+        item: The scan, N points.
+        point: (P,) int64 into N.
+        features: (P, D) of the image teacher.
+    Returns:
+        (N, K) float32 logits.
+    """
+    device = next(head.parameters()).device
+    batch = collate([item]).to(device)
+    with torch.inference_mode():
+        tokens = backbone(batch.features, batch.neighbours, make_planes(batch.cells, batch.shapes), None, batch.scan)
+        said = head(tokens, *(torch.from_numpy(array).to(device) for array in (point, features)))
+    return said.float().cpu().numpy()
 
 
 class FusedAnswer(NamedTuple):

@@ -17,11 +17,9 @@ from xkd_ros.bags.frame import DecodedView, Frame, View
 from xkd_ros.core.camera import Camera
 from xkd_ros.core.errors import ModelError, XkdError
 from xkd_ros.core.types import NetInput, Segmentation
-from xkd_ros.nets.batch import collate
 from xkd_ros.nets.checkpoint import load_student
 from xkd_ros.nets.fused_checkpoint import load_fused
-from xkd_ros.nets.fusion import FusedHead
-from xkd_ros.nets.planes import make_planes
+from xkd_ros.nets.fusion import FusedHead, ask_fused
 from xkd_ros.nets.student import Student
 from xkd_ros.pipeline.fused_labels import FRESH_MS
 from xkd_ros.runtime.segmenter import Outside, Segmenter
@@ -62,7 +60,7 @@ class FusedSegmenter:
             )
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.segmenter, self.why = segmenter, NO_PICTURE
-        self._backbone, self._head, self._device = student.backbone.eval().to(device), head.eval().to(device), device
+        self._backbone, self._head = student.backbone.eval().to(device), head.eval().to(device)
         # As in training, where pixels of points near a jump in depth may belong to what is behind.
         self._teacher, self._config = teacher, TargetConfig(max_dt_ms=fresh_ms)
 
@@ -137,11 +135,7 @@ class FusedSegmenter:
         point, features = self._look(points_m, views, net_input.kept)
         if not len(point):
             return None
-        batch = collate([net_input]).to(self._device)
-        with torch.inference_mode():
-            tokens = self._backbone(batch.features, batch.neighbours, make_planes(batch.cells, batch.shapes), None, batch.scan)
-            said = self._head(tokens, *(torch.from_numpy(array).to(self._device) for array in (point, features)))
-        return said.float().cpu().numpy()
+        return ask_fused(self._backbone, self._head, net_input, point, features)
 
     def _look(self, points_m: np.ndarray, views: Sequence[View], kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Ask the teacher about the points that the network reads.

@@ -40,8 +40,9 @@ def trains_twice(lesson: Lesson, config: SelfTrainingConfig) -> bool:
     if config.retrain.again is not None:
         return config.retrain.again
     every = lesson.frames.numbers("train")
-    voting = config.retrain.votes is not None and any(lesson.frames.scan(int(n)).world_from_lidar is not None for n in every[:1])
-    return voting or len(share_of(lesson.labelled_numbers(), config.label_share, config.seed)) >= _ENOUGH * len(every)
+    if config.retrain.votes and len(every) and lesson.frames.scan(int(every[0])).world_from_lidar is not None:
+        return True
+    return len(share_of(lesson.labelled_numbers(), config.label_share, config.seed)) >= _ENOUGH * len(every)
 
 
 def train_twice(

@@ -12,9 +12,8 @@ from xkd_ros.distill.frame_samples import RecordedFrame
 from xkd_ros.distill.lesson import Lesson
 from xkd_ros.distill.picture_pairs import features_of
 from xkd_ros.distill.xmodel.config import XModelConfig
-from xkd_ros.nets.batch import collate
 from xkd_ros.nets.fused_checkpoint import load_fused
-from xkd_ros.nets.planes import make_planes
+from xkd_ros.nets.fusion import ask_fused
 from xkd_ros.nets.student import Student
 from xkd_ros.points.preprocessor import Preprocessor
 
@@ -35,7 +34,7 @@ class FusedOpinions:
             ModelError: no head of this student is there.
         """
         head, _ = load_fused(folder, student)
-        self._backbone, self._head, self._device = copy.deepcopy(student.backbone).eval().to(device), head.to(device), device
+        self._backbone, self._head = copy.deepcopy(student.backbone).eval().to(device), head.to(device)
         self._targets, self._skip_edges = lesson.teacher(config.method), config.skip_edges
         self._reads, self._rigs, self._threads = lesson.backbone.card.student, lesson.frames.manifest.intensity, torch.get_num_threads()
 
@@ -49,13 +48,9 @@ class FusedOpinions:
         item = preprocess(frame.points_m, frame.intensity, frame.levelled_from_lidar)
         if not len(item):
             return np.zeros((0, 0), np.float32), item.undo
-        batch = collate([item]).to(self._device)
-        point, features = (array.to(self._device) for array in self._pictures(frame.number, item.undo))
-        with torch.inference_mode():
-            tokens = self._backbone(batch.features, batch.neighbours, make_planes(batch.cells, batch.shapes), None, batch.scan)
-            return self._head(tokens, point, features).float().cpu().numpy(), item.undo
+        return ask_fused(self._backbone, self._head, item, *self._pictures(frame.number, item.undo)), item.undo
 
-    def _pictures(self, number: int, undo: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+    def _pictures(self, number: int, undo: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return (P,) sampled points and (P, D) what pictures show there: at a point of the frame that the sampled one stands for."""
         points, features = [np.zeros(0, np.int64)], [np.zeros((0, self._head.sizes.features), np.float16)]
         for picture in self._targets[number]:
@@ -64,4 +59,4 @@ class FusedOpinions:
             if shown.any():
                 points.append(place[shown])
                 features.append(features_of(picture)[shown])
-        return torch.from_numpy(np.concatenate(points)), torch.from_numpy(np.concatenate(features))
+        return np.concatenate(points), np.concatenate(features)
