@@ -9,7 +9,6 @@ from xkd_ros.core.card import IntensityConfig, ModelCard
 from xkd_ros.core.labels import UNKNOWN_COLOUR, LabelSet
 from xkd_ros.distill.student_input import StoredFrame, StudentConfig
 from xkd_ros.nets.student import Student
-from xkd_ros.points.preprocessor import Preprocessor
 from xkd_ros.runtime.torch_backend import run_in_memory
 
 
@@ -37,6 +36,5 @@ class WholeFrames:
             logits (n, C) float32 of the sampled points, none where the frame holds no measurement, and (N,) int64 which of them stands
             for each point, -1 for none.
         """
-        preprocess = Preprocessor(self._config.geometry, self._config.statistics(frame.rig, self._rigs), self._threads)
-        item = preprocess(frame.points_m, frame.intensity, frame.levelled_from_lidar)
+        item = self._config.whole(frame, self._rigs, self._threads)
         return self._backend.infer(item) if len(item) else np.zeros((0, 0), np.float32), item.undo

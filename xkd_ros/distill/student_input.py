@@ -53,6 +53,17 @@ class StudentConfig(BaseModel):
         """Choose the statistics that intensities of a rig are normalised with."""
         return IntensityConfig(per_scan=True) if self.intensity == "per_scan" else rigs[rig]
 
+    def whole(self, frame: StoredFrame, rigs: dict[str, IntensityConfig], threads: int) -> NetInput:
+        """Prepare a whole frame as on the robot, without augmentation.
+
+        Args:
+            frame: Stored scan.
+            rigs: Intensity statistics of each rig.
+            threads: Of the search for neighbours.
+        """
+        preprocess = Preprocessor(self.geometry, self.statistics(frame.rig, rigs), threads)
+        return preprocess(frame.points_m, frame.intensity, frame.levelled_from_lidar)
+
 
 class StoredFrame(Protocol):
     """What training needs of a `bags.frame.Frame`."""

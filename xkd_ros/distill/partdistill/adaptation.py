@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Literal
 
@@ -142,11 +143,7 @@ def adapt_student(
     engine, backward = config.engine(learnt, fabric.world_size), None
     if config.backward:
         judge = UnitJudge(frames, units, count, reads, fabric, config.backward.agreement)
-
-        def score(average: AdaptingStudent) -> Tensor:
-            return judge(average.student)
-
-        backward = Backward(ledger, score, count.label, config.backward, learnt / config.batch, engine.steps, fabric)
+        backward = Backward(ledger, judge, attrgetter("student"), count.label, config.backward, learnt / config.batch, engine.steps, fabric)
     average = fit(
         model,
         PartDistillLoss(config, ledger, count.members.astype(np.float64)),

@@ -11,8 +11,9 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from xkd_ros.distill.partdistill.config import RescoringConfig
-from xkd_ros.distill.partdistill.judge import weigh
+from xkd_ros.distill.partdistill.judge import UnitJudge, weigh
 from xkd_ros.distill.partdistill.ledger import UnitLedger
+from xkd_ros.nets.student import Student
 
 ModelT = TypeVar("ModelT", bound=nn.Module)
 
@@ -27,7 +28,8 @@ class Backward(Generic[ModelT]):
     def __init__(
         self,
         ledger: UnitLedger,
-        judge: Callable[[ModelT], Tensor],
+        judge: UnitJudge,
+        student_of: Callable[[ModelT], Student],
         label: np.ndarray,
         config: RescoringConfig,
         epoch_steps: float,
@@ -38,14 +40,15 @@ class Backward(Generic[ModelT]):
 
         Args:
             ledger: Of the model that is trained.
-            judge: Averaged model → (U,) scores.
+            judge: Student → (U,) scores.
+            student_of: The student in the averaged model.
             label: (U,) class that each unit claims.
             config: When, and how strictly.
             epoch_steps: Steps of one pass over the frames.
             steps: Of the whole training.
             fabric: Launched.
         """
-        self._ledger, self._judge, self._label, self._config = ledger, judge, label, config
+        self._ledger, self._judge, self._student_of, self._label, self._config = ledger, judge, student_of, label, config
         self._epoch_steps, self._latest, self._fabric = epoch_steps, config.latest * steps, fabric
 
     def __call__(self, average: ModelT, step: int) -> None:
@@ -57,7 +60,7 @@ class Backward(Generic[ModelT]):
             assert isinstance(mean, Tensor)
             self._ledger.end_epoch(mean)
         if self._due(step):
-            score = self._judge(average)
+            score = self._judge(self._student_of(average))
             weight = torch.from_numpy(weigh(score.cpu().numpy(), self._label, self._config))
             self._ledger.judge(score, weight, step)
 

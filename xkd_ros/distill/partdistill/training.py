@@ -25,7 +25,7 @@ from xkd_ros.distill.partdistill.unit_samples import UnitBatch, UnitSamples, col
 from xkd_ros.distill.passes import share_of
 from xkd_ros.distill.student_input import StudentInput, points_of
 from xkd_ros.distill.supervised import class_weights
-from xkd_ros.nets.heads import ClassifyingStudent, fold_head
+from xkd_ros.nets.heads import fold_head
 from xkd_ros.nets.student import Student
 from xkd_ros.train.engine import fit
 
@@ -61,14 +61,9 @@ def run_partdistill(
     engine = config.engine(len(numbers), fabric.world_size)
     judge = backward = None
     if config.backward:
-
-        def score(average: ClassifyingStudent) -> Tensor:
-            assert judge is not None
-            return judge(fold_head(average))
-
         judge = UnitJudge(frames, units, count, lesson.backbone.card.student, fabric, config.backward.agreement)
         epoch_steps = len(numbers) / (config.batch * samples.ordinary_share)
-        backward = Backward(ledger, score, count.label, config.backward, epoch_steps, engine.steps, fabric)
+        backward = Backward(ledger, judge, fold_head, count.label, config.backward, epoch_steps, engine.steps, fabric)
     average = fit(
         model,
         PartDistillLoss(config, ledger, members),

@@ -15,7 +15,6 @@ from xkd_ros.distill.xmodel.config import XModelConfig
 from xkd_ros.nets.fused_checkpoint import load_fused
 from xkd_ros.nets.fusion import ask_fused
 from xkd_ros.nets.student import Student
-from xkd_ros.points.preprocessor import Preprocessor
 
 
 class FusedOpinions:
@@ -44,8 +43,7 @@ class FusedOpinions:
         Returns:
             logits (n, C) float32 of the sampled points, and (N,) int64 which of them stands for each point, -1 for none.
         """
-        preprocess = Preprocessor(self._reads.geometry, self._reads.statistics(frame.rig, self._rigs), self._threads)
-        item = preprocess(frame.points_m, frame.intensity, frame.levelled_from_lidar)
+        item = self._reads.whole(frame, self._rigs, self._threads)
         if not len(item):
             return np.zeros((0, 0), np.float32), item.undo
         return ask_fused(self._backbone, self._head, item, *self._pictures(frame.number, item.undo)), item.undo
