@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import pickle
+import resource
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from xkd_ros.bags import frame_store
+from xkd_ros.bags.array_file import open_array
 from xkd_ros.bags.frame_config import FrameConfig
 from xkd_ros.bags.frame_store import FrameStore
 from xkd_ros.bags.frame_writer import estimate_size, write_frames
@@ -272,3 +276,29 @@ def test_a_note_that_concerns_many_recordings_is_said_once(tmp_path: Path, room_
     still = [room_walk.write(tmp_path / name, scans=4, poses="") for name in ("a", "b", "c")]
     lines = estimate_size(still, CONFIG).lines
     assert [line.split(":")[0] for line in lines if "no poses" in line] == ["a and 2 more"]
+
+
+def test_a_large_store_keeps_few_files_open(tmp_path: Path, walk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frame_store, "_KEPT_OPEN", 2)
+    store = write_frames([walk], tmp_path / "frames", FrameConfig(shard_frames=1))
+    assert len(store.manifest.shards) > 6
+
+    def handles() -> int:
+        return len(os.listdir("/proc/self/fd"))
+
+    before = handles()
+    kept = [store[number].points_m for number in range(len(store))]
+    assert handles() <= before + 2 * 4
+    again = [store[number].points_m for number in reversed(range(len(store)))]
+    assert all(np.array_equal(one, other) for one, other in zip(kept, reversed(again)))
+
+
+def test_too_many_open_files_are_not_called_damage(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.zeros(3))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) - 1, hard))
+    try:
+        with pytest.raises(BagError, match="raise the limit of this shell"):
+            open_array(tmp_path / "a.npy", ("<f8",), (3,))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

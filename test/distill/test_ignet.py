@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from rooms import RIGS, STUDENT, Labels, Rooms, Targets, surface
 
 from xkd_ros.core.card import NetworkConfig
@@ -237,6 +238,13 @@ def test_a_run_killed_between_the_trainings_goes_on_to_the_same_weights(tmp_path
             train_student(_lesson(), config, tmp_path / "cut", fabric)
     again = train_student(_lesson(), config, tmp_path / "cut", fabric)
     assert all(torch.equal(value, again.state_dict()[name]) for name, value in whole.state_dict().items())
+
+
+@pytest.mark.parametrize("recipe", ["scalr", "scalr_plus", "indoor"])
+def test_the_mean_teacher_is_an_average_whatever_the_recipe(recipe: str) -> None:
+    assert IgnetConfig(method="ignet", recipe=recipe).average_decay == 0.99
+    with pytest.raises(ValidationError, match="its own teacher"):
+        IgnetConfig(method="ignet", recipe=recipe, average_decay=0.0)
 
 
 def test_few_labelled_frames_are_no_ground_for_a_second_training(tmp_path: Path) -> None:

@@ -126,6 +126,16 @@ def test_each_class_and_range_keeps_its_surest_share() -> None:
             assert confidence[chosen & kept].min() >= threshold - 1e-6 and (confidence[chosen & ~kept] < threshold + 0.02).all()
 
 
+@pytest.mark.parametrize("saturated", [0.2, 0.4, 1.0])
+def test_what_nothing_is_surer_of_is_kept(saturated: float) -> None:
+    count = 1000
+    confidence = np.where(np.arange(count) < saturated * count, 1.0, 0.7).astype(np.float32)
+    labels, range_m = np.zeros(count, np.uint8), np.ones(count)
+    balance = RangeBalance(1, RetrainConfig(keep=0.3, least_points=100))
+    balance.add(labels, confidence, range_m)
+    np.testing.assert_array_equal(balance.keep(labels, confidence, range_m, balance.thresholds()), confidence == 1)
+
+
 def test_sure_labels_win_over_balanced_ones_and_those_over_doubtful_ones(tmp_path: Path) -> None:
     points = np.column_stack([np.linspace(0.1, 9, 4000), np.zeros((4000, 2))]).astype(np.float32)
     frames = SimpleNamespace(scan=lambda number: SimpleNamespace(points_m=points, number=number))

@@ -11,6 +11,7 @@ import pytest
 from xkd_ros.core.errors import ConfigError, XkdError
 from xkd_ros.core.labels import INDOOR12, STRUCT4
 from xkd_ros.core.types import UNKNOWN
+from xkd_ros.distill import part_files
 from xkd_ros.distill.consolidation import FrameLabels
 from xkd_ros.distill.label_statistics import LabelStatistics
 from xkd_ros.distill.label_store import LabelPlan, LabelStore, LabelWriter
@@ -148,6 +149,22 @@ def test_damage_is_one_clear_line(tmp_path) -> None:
     (tmp_path / "labels" / "manifest.json").write_text("{}")
     with pytest.raises(ConfigError, match=r"manifest\.json"):
         LabelStore(tmp_path / "labels")
+
+
+def test_more_parts_than_stay_open(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(part_files, "_KEPT_OPEN", 1)
+    write(tmp_path / "labels")
+    store = LabelStore(tmp_path / "labels")
+    assert len(store.manifest.parts) > 1
+    checked = []
+    check = store._parts._check
+    monkeypatch.setattr(store._parts, "_check", lambda folder, columns: (checked.append(folder), check(folder, columns)))
+    first = [store[number][0] for number in NUMBERS]
+    again = [store[number][0] for number in NUMBERS]
+    assert all(np.array_equal(one, other) for one, other in zip(first, again))
+    assert len(checked) == len(set(checked)) == len(store.manifest.parts)
+    copied = pickle.loads(pickle.dumps(LabelStore(tmp_path / "labels")))  # noqa: S301
+    assert all(np.array_equal(copied[number][0], one) for number, one in zip(NUMBERS, first))
 
 
 def test_a_manifest_does_not_lead_out_of_its_folder(tmp_path) -> None:

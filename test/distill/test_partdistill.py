@@ -249,6 +249,14 @@ def test_adaptation_repairs_a_head_and_leaves_the_backbone_alone(finished, norms
     assert any("running" in name for name in changed) == norms
 
 
+@pytest.mark.parametrize("name", ["generated_share", "drop_path", "layer_decay", "label_weight"])
+def test_settings_of_training_are_refused_in_adaptation(name: str) -> None:
+    usual = AdaptConfig()
+    assert AdaptConfig.model_validate(usual.model_dump()) == usual
+    with pytest.raises(ValidationError, match=f"{name} does nothing in adaptation"):
+        AdaptConfig.model_validate({name: 0.125})
+
+
 def test_adaptation_that_does_not_help_is_rolled_back(finished, tmp_path) -> None:
     """The first frames' units all say floor; those held out are right."""
 

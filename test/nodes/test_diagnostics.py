@@ -170,7 +170,7 @@ def test_clouds_without_a_measurement_are_told(graph, labelling, reports, tiny_m
 def test_slow_lidar_does_not_hide_that_every_cloud_fails(monkeypatch):
     seconds = iter(range(100))
     monkeypatch.setattr(verdict.time, "monotonic", lambda: next(seconds))
-    state = SegmenterState("active", "", True, 1, 1, "/points", "", "", 0.0, 0.0, 10.0, None, (), {})
+    state = SegmenterState("active", "", True, 1, "/points", 0.0, 10.0, subscribers=1)
 
     def counted(arrived, published):
         counts = {"failed": arrived - published, "rejected": 0, "replaced": 0, "skipped": 0, "lost_in_transport": 0}

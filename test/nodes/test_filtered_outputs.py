@@ -9,18 +9,21 @@ import pytest
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import PointCloud2
 
+from xkd_ros.core.card import ModelCard
 from xkd_ros.core.errors import ConfigError
 from xkd_ros.core.labels import INDOOR12
 from xkd_ros.core.types import Segmentation
-from xkd_ros.nodes.filtered_outputs import make_filters
+from xkd_ros.nodes.output_layout import make_layout
+from xkd_ros.nodes.segmenter_parameters import SEGMENTER
 
 pytestmark = pytest.mark.dds
 NAMES = INDOOR12.names
-DEFAULTS = {"static_without": "person", "ground_classes": "floor", "filtered_min_probability": 0.0, "filtered_every": 1}
+CARD = ModelCard(name="any")
 
 
 def filters(**values):
-    return make_filters(SimpleNamespace(**{**DEFAULTS, **values}), NAMES)
+    defaults = {name: spec.default for name, spec in SEGMENTER.specs.items()}
+    return make_layout(SimpleNamespace(**{**defaults, **values}), CARD).filters
 
 
 def test_filters_by_class_probability_and_number():

@@ -157,7 +157,7 @@ def test_where_the_lidar_sits_is_never_guessed(graph, labelling, sure_model, mak
 def test_movable_classes_must_be_the_models(graph, labelling, tiny_model):
     graph.make(SegmenterNode, model=str(tiny_model), movable_classes="person, cat", **PLAIN, **labelling.FAST)
     reports = graph.listen(DiagnosticArray, "/diagnostics")
-    wanted = "movable_classes: movable class 'cat' is unknown to the model"
+    wanted = "movable_classes names 'cat', which the model does not know"
     graph.spin_until(lambda: bool(reports) and wanted in labelling.report(reports)[1], wanted)
     assert labelling.report(reports)[0] == DiagnosticStatus.ERROR
 

@@ -56,6 +56,21 @@ def test_stop_finishes_the_work_and_counts_what_waited():
     assert gate.done == [0] and worker.forgotten == 1 and worker.replaced == 0
 
 
+def test_settled_the_same_thread_goes_on():
+    gate = Gate()
+    worker = KeepLatestWorker(gate)
+    worker.offer(0)
+    assert gate.begun.acquire(timeout=WAIT_S)
+    worker.offer(1)
+    assert not worker.settle(0.01) and worker.forgotten == 1
+    gate.free.release()
+    assert worker.settle(WAIT_S) and worker.pending == 0 and gate.done == [0]
+    worker.offer(2)
+    gate.free.release()
+    assert gate.begun.acquire(timeout=WAIT_S) and worker.settle(WAIT_S)
+    assert gate.done == [0, 2] and worker.forgotten == 1 and worker.stop(WAIT_S)
+
+
 def test_an_error_does_not_end_the_worker(caplog):
     seen = []
 

@@ -127,3 +127,27 @@ def test_a_backend_works_from_another_thread_than_its_loader(exported: Path) -> 
         worker.start()
         worker.join()
         assert np.array_equal(results[0], backend.infer(item))
+
+
+def test_torch_takes_its_threads_in_whatever_thread_it_is_asked(exported: Path) -> None:
+    import torch
+
+    from xkd_ros.runtime.torch_backend import TorchBackend
+
+    item, found = probe_inputs(load_card(exported))[0], []
+    usual = torch.get_num_threads()
+
+    def ask() -> None:
+        for threads in (2, 1, None):
+            backends[threads].infer(item)
+            found.append(torch.get_num_threads())
+
+    try:
+        backends = {threads: TorchBackend.load(exported, threads) for threads in (2, 1, None)}
+        asking = threading.Thread(target=ask)
+        asking.start()
+        asking.join()
+        ask()
+        assert found[:2] == found[3:5] == [2, 1] and found[2] == found[5]
+    finally:
+        torch.set_num_threads(usual)

@@ -113,6 +113,16 @@ def test_a_remembered_backend_that_no_longer_loads_is_replaced(exported: Path, c
     assert Segmenter.load(exported).backend_name == "onnxruntime"
 
 
+@pytest.mark.parametrize("fault", [RuntimeError("out of memory"), ModelError("gone"), None])
+def test_a_remembered_backend_that_no_longer_works_is_replaced(exported: Path, contestants, fault, monkeypatch) -> None:
+    contestants |= {"torch": Timed("torch", 20), "onnxruntime": Timed("onnxruntime", 1)}
+    assert Segmenter.load(exported).backend_name == "onnxruntime"
+    contestants["onnxruntime"] = Timed("onnxruntime", 1, error=fault)
+    if fault is None:  # it answers, but no numbers
+        monkeypatch.setattr(contestants["onnxruntime"], "infer", lambda net_input: np.full((len(net_input), 5), np.nan, np.float32))
+    assert Segmenter.load(exported).backend_name == "torch"
+
+
 def test_without_a_place_to_remember_it_still_works(exported: Path, tmp_path: Path, monkeypatch, contestants) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))

@@ -102,6 +102,23 @@ def test_the_average_is_evaluated_now_and_then_and_at_the_end(tmp_path: Path) ->
     assert [row["step"] for row in rows if "accuracy" in row] == [5, 10, 12]
 
 
+def test_a_run_killed_while_it_is_evaluated_comes_by_again(tmp_path: Path) -> None:
+    seen: list[int] = []
+
+    def killed_once(average: nn.Linear, step: int) -> dict[str, float]:
+        seen.append(step)
+        if seen == [5]:
+            raise KeyboardInterrupt
+        return {"accuracy": 0.5}
+
+    config = CONFIG.model_copy(update={"evaluate_every": 5})
+    with pytest.raises(KeyboardInterrupt):
+        _train(tmp_path, config, evaluate=killed_once)
+    _train(tmp_path, config, evaluate=killed_once)
+    rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if "accuracy" in row] == [5, 10, 12]
+
+
 def test_the_average_is_shown_before_each_step(tmp_path: Path) -> None:
     seen: list[float] = []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,8 @@ def open_array(
         # An empty file cannot be mapped.
         return np.memmap(path, dtype, "r", start, found) if size else np.zeros(found, dtype)
     except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            raise BagError(f"cannot open {path}: {error.strerror}; raise the limit of this shell, `ulimit -n 4096`, and go on") from error
         raise BagError(f"cannot read {path}: {error.strerror or error}; {remedy}") from error
     except (ValueError, TypeError, SyntaxError) as error:
         raise BagError(f"{path} is damaged ({' '.join(str(error).split())[:200]}); {remedy}") from error

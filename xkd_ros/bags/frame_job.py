@@ -141,7 +141,8 @@ def prepare_job(
     if labels is not None and not any(source.truth is not None and source.truth.given for source in sources):
         raise BagError(f"no label file in {labels} carries the stamp of a scan in {', '.join(str(bag) for bag in bags)}")
     stamps = [np.array([frame.stamp_ns for frame in source.plan.frames], np.int64) for source in sources]
-    splits, notes = assign_splits(stamps, [source.name for source in sources], [source.rig.name for source in sources], config)
+    names, rig_names, paths = zip(*((source.name, source.rig.name, Path(source.path)) for source in sources))
+    splits, notes = assign_splits(stamps, names, rig_names, paths, config)
     kept = [
         [(frame, int(split)) for frame, split in zip(source.plan.frames, chosen) if split != GAP] for source, chosen in zip(sources, splits)
     ]

@@ -149,8 +149,9 @@ class FrameShard:
         Raises:
             BagError: a file is missing, cut off, or points outside of another one.
         """
-        self._frames = open_array(folder / _FRAMES, _FRAME_TYPE, (entry.frames,))
-        self._views = open_array(folder / _VIEWS, _VIEW_TYPE, (-1,))
+        # Copied: each array that stays mapped costs a file handle.
+        self._frames = np.array(open_array(folder / _FRAMES, _FRAME_TYPE, (entry.frames,)))
+        self._views = np.array(open_array(folder / _VIEWS, _VIEW_TYPE, (-1,)))
         self._points = open_array(folder / _POINTS, ("<i2", "<i4"), (-1, 3))
         count = len(self._points)
         self._intensity = open_array(folder / _INTENSITY, ("<f2", "<f4"), (count,)) if _INTENSITY in entry.files else None

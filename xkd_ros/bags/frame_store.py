@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import operator
 from bisect import bisect_right
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,10 @@ SHARDS_FOLDER = "shards"
 def shard_folder(folder: Path, number: int) -> Path:
     """Name the folder of a shard."""
     return folder / SHARDS_FOLDER / f"{number:05d}"
+
+
+# More would only cost file handles.
+_KEPT_OPEN = 32
 
 
 class FrameStore:
@@ -51,7 +56,7 @@ class FrameStore:
                     what = "is missing" if found is None else f"has {found} bytes, {size} were written"
                     raise BagError(f"{path} {what}: the store is damaged; delete {self.folder} and write the frames again")
         self._starts = np.cumsum([0, *(shard.frames for shard in self.manifest.shards)]).tolist()
-        self._shards: dict[int, FrameShard] = {}
+        self._shard = lru_cache(maxsize=_KEPT_OPEN)(self._open)
         self._cameras: dict[str, list[tuple[CameraConfig, Camera]]] = {
             name: [(config, config.camera()) for config in rig.cameras] for name, rig in self.manifest.rigs.items()
         }
@@ -125,9 +130,10 @@ class FrameStore:
 
     def _place(self, number: int) -> tuple[FrameShard, int]:
         index = bisect_right(self._starts, number) - 1
-        if index not in self._shards:
-            self._shards[index] = FrameShard(shard_folder(self.folder, index), self.manifest.shards[index])
-        return self._shards[index], number - self._starts[index]
+        return self._shard(index), number - self._starts[index]
+
+    def _open(self, index: int) -> FrameShard:
+        return FrameShard(shard_folder(self.folder, index), self.manifest.shards[index])
 
     def _frame(self, number: int, shard: FrameShard, row: int, views: tuple[View, ...]) -> Frame:
         entry, stored = self.manifest.frames[number], shard.scan(row)

@@ -6,6 +6,7 @@ Neighbouring scans look alike: a random split would test on what was learnt. So 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -22,35 +23,51 @@ _LARGEST_GAP_SHARE = 0.25
 
 
 def assign_splits(
-    stamps_ns: Sequence[np.ndarray], names: Sequence[str], rigs: Sequence[str], config: FrameConfig
+    stamps_ns: Sequence[np.ndarray], names: Sequence[str], rigs: Sequence[str], recordings: Sequence[Path], config: FrameConfig
 ) -> tuple[list[np.ndarray], list[str]]:
     """Choose the split of every frame.
 
     Args:
         stamps_ns: (F,) int64 of the frames of each source.
         names: Name of each source, for the notes.
-        rigs: Rig of each source: every rig is split for itself, so that all are in every split.
+        rigs: Rig of each source: the recordings of each are split for themselves, so that all are in every split.
+        recordings: Recording of each source. Several lidars of one see the same place at the same moment, which is then on one side.
         config: Kind of split, shares, lengths.
     Returns:
         (F,) int64 per source: index into SPLITS, or GAP; and what a person should know, one line each.
     """
     splits: list[np.ndarray] = [np.zeros(len(stamps), np.int64) for stamps in stamps_ns]
     notes: list[str] = []
-    for rig in dict.fromkeys(rigs):
-        members = [index for index, name in enumerate(rigs) if name == rig and len(stamps_ns[index])]
-        sizes = [len(stamps_ns[index]) for index in members]
+    sources: dict[Path, list[int]] = {}
+    for index, recording in enumerate(recordings):
+        if len(stamps_ns[index]):
+            sources.setdefault(recording, []).append(index)
+    alike: dict[tuple[str, ...], list[list[int]]] = {}
+    for indices in sources.values():
+        alike.setdefault(tuple(sorted({rigs[index] for index in indices})), []).append(indices)
+    for kind, members in alike.items():
+        moments = [_moments([stamps_ns[index] for index in indices]) for indices in members]
+        sizes = [len(stamps) for stamps in moments]
         whole = len(members) >= _ENOUGH_BAGS and max(sizes) <= _LARGEST_RATIO * float(np.median(sizes))
         if config.split == "bag" and len(members) < 3:
-            notes.append(f"rig {rig} has {len(members)} recordings: too few to split by recording, so by blocks")
+            notes.append(f"rig {' + '.join(kind)} has {len(members)} recordings: too few to split by recording, so by blocks")
         if (config.split == "bag" and len(members) >= 3) or (config.split == "auto" and whole):
-            for index, split in zip(members, _by_count(len(members), config.shares)):
-                splits[index][:] = split
+            for indices, split in zip(members, _by_count(len(members), config.shares)):
+                for index in indices:
+                    splits[index][:] = split
             continue
-        for index in members:
-            splits[index], note = _blocks(stamps_ns[index], config)
+        for indices, stamps in zip(members, moments):
+            chosen, note = _blocks(stamps, config)
+            for index in indices:
+                splits[index] = chosen if len(indices) == 1 else chosen[np.searchsorted(stamps, stamps_ns[index])]
             if note:
-                notes.append(f"{names[index]}: {note}")
+                notes.append(f"{names[indices[0]]}: {note}")
     return splits, notes
+
+
+def _moments(stamps_ns: list[np.ndarray]) -> np.ndarray:
+    """Join the stamps of the lidars of a recording; those of one are left in the order that they have, whatever it is."""
+    return stamps_ns[0] if len(stamps_ns) == 1 else np.unique(np.concatenate(stamps_ns))
 
 
 def _by_count(count: int, shares: tuple[float, ...]) -> np.ndarray:

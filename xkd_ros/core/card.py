@@ -110,9 +110,16 @@ def load_card(folder: str | Path) -> ModelCard:
     """Read and check `card.json` of a model folder.
 
     Raises:
-        ModelError: no folder, no card, or a card that breaks its own rules.
+        ModelError: no folder, no card, one that may not be read, or a card that breaks its own rules.
     """
     folder = Path(folder)
+    try:
+        return _read_card(folder)
+    except OSError as error:
+        raise ModelError(f"model folder {folder} cannot be read: {error.strerror or error}") from error
+
+
+def _read_card(folder: Path) -> ModelCard:
     if not folder.is_dir():
         raise ModelError(f"model folder {folder} does not exist; pass a folder that holds {CARD_NAME}, such as models/indoor-24x64")
     if not (folder / CARD_NAME).is_file():

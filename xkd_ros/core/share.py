@@ -42,9 +42,12 @@ def find_model(name: str | Path) -> Path:
     Args:
         name: A path, or a bare name such as "indoor-24x64" among the models that come with the package.
     Raises:
-        ModelError: neither exists; the message lists the names there are.
+        ModelError: neither exists (the message lists the names there are), or no such user.
     """
-    given = Path(name).expanduser()
+    try:
+        given = Path(name).expanduser()
+    except RuntimeError as error:
+        raise ModelError(f"there is no model '{name}': {error}") from error
     if given.is_dir() or given.name != str(name):
         return given
     models = [folder / "models" for folder in share_folders()]

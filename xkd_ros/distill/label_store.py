@@ -99,7 +99,7 @@ class LabelStore:
         self.manifest = load_yaml(self.folder / MANIFEST_NAME, LabelManifest)
         if frames_hash is not None and frames_hash != self.manifest.frames_hash:
             raise ConfigError(f"the pseudo-labels in {self.folder} are of other frames; run `xkd pseudo` again into an empty folder")
-        self._parts = PartFiles(self.folder, [(part.name, part.frames) for part in self.manifest.parts], self._read, _REMEDY)
+        self._parts = PartFiles(self.folder, [(part.name, part.frames) for part in self.manifest.parts], self._read, self._check, _REMEDY)
 
     def __len__(self) -> int:
         return len(self._parts)
@@ -145,14 +145,17 @@ class LabelStore:
         return {name: columns[name][rows] for name in _COLUMNS}
 
     def _read(self, folder: Path, index: int) -> Columns:
-        part, classes = self.manifest.parts[index], len(self.label_set)
+        part = self.manifest.parts[index]
         columns = {name: open_array(folder / f"{name}.npy", ("u1",), (part.points,), _REMEDY) for name in _COLUMNS}
-        columns["offsets"] = open_array(folder / "offsets.npy", ("<i8",), (part.frames + 1,), _REMEDY)
-        check_divides(folder, "offsets", columns["offsets"], part.points, _REMEDY)
+        columns["offsets"] = np.array(open_array(folder / "offsets.npy", ("<i8",), (part.frames + 1,), _REMEDY))
+        return columns
+
+    def _check(self, folder: Path, columns: Columns) -> None:
+        classes = len(self.label_set)
+        check_divides(folder, "offsets", columns["offsets"], len(columns["labels"]), _REMEDY)
         strange = columns["labels"][(columns["labels"] >= classes) & (columns["labels"] != UNKNOWN)]
         if len(strange):
             raise XkdError(f"{folder / 'labels'}.npy has class {strange[0]} of {classes}: damaged; {_REMEDY}")
-        return columns
 
 
 _REMEDY = "delete the folder and run `xkd pseudo` again"

@@ -6,7 +6,9 @@ For stores that are written part by part: `label_store`, `partdistill.unit_store
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,27 +16,37 @@ from xkd_ros.bags.array_file import open_array
 from xkd_ros.core.errors import XkdError
 from xkd_ros.core.files import atomic_path, inside
 
-_OPEN_PARTS = 32
+# More would only cost file handles.
+_KEPT_OPEN = 32
 Columns = dict[str, np.ndarray]
 
 
 class PartFiles:
     """The parts of one store; a limited number of them is open."""
 
-    def __init__(self, folder: Path, parts: Sequence[tuple[str, int]], read: Callable[[Path, int], Columns], remedy: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        parts: Sequence[tuple[str, int]],
+        read: Callable[[Path, int], Columns],
+        check: Callable[[Path, Columns], None],
+        remedy: str,
+    ) -> None:
         """Find the frames.
 
         Args:
             folder: Of the store.
             parts: Name of each part's folder, and its number of frames; `numbers.npy` there says which.
-            read: Opens and checks the columns of a part: its folder, its place in `parts`.
+            read: Opens the columns of a part, each of the length that it must have: its folder, its place in `parts`.
+            check: Looks at what the columns hold, when they are first opened, and raises an XkdError.
             remedy: What to do about damage, the end of a message.
         Raises:
             XkdError: a name that leads out of the folder, missing numbers, or a frame that is in two places.
         """
         self._folders = [inside(folder, name) for name, _ in parts]
-        self._read = read
-        self._open: dict[int, Columns] = {}
+        self._read, self._check = read, check
+        self._checked: set[int] = set()
+        self._part = lru_cache(maxsize=_KEPT_OPEN)(self._open)
         self._place: dict[int, tuple[int, int]] = {}
         for index, (path, (_, frames)) in enumerate(zip(self._folders, parts)):
             numbers = open_array(path / "numbers.npy", ("<i8",), (frames,), remedy)
@@ -45,9 +57,13 @@ class PartFiles:
     def __len__(self) -> int:
         return len(self._place)
 
-    def __getstate__(self) -> dict[str, object]:
+    def __getstate__(self) -> dict[str, Any]:
         # A mapped file would travel to another process as its whole content.
-        return {**self.__dict__, "_open": {}}
+        return {name: value for name, value in self.__dict__.items() if name != "_part"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._part = lru_cache(maxsize=_KEPT_OPEN)(self._open)
 
     def find(self, number: int) -> tuple[Columns, int]:
         """Return the columns of the part that holds a frame, and its row there.
@@ -57,11 +73,14 @@ class PartFiles:
             XkdError: the part is damaged.
         """
         index, row = self._place[number]
-        if index not in self._open:
-            if len(self._open) >= _OPEN_PARTS:
-                self._open.clear()
-            self._open[index] = self._read(self._folders[index], index)
-        return self._open[index], row
+        return self._part(index), row
+
+    def _open(self, index: int) -> Columns:
+        columns = self._read(self._folders[index], index)
+        if index not in self._checked:
+            self._check(self._folders[index], columns)
+            self._checked.add(index)
+        return columns
 
 
 def write_columns(folder: Path, columns: Columns) -> None:

@@ -11,6 +11,8 @@ from xkd_ros.core.errors import ConfigError
 
 ItemT = TypeVar("ItemT")
 _TRIES = 300
+# The next number is somebody's own sample: taken instead, a batch would hold the same scan twice. No training has so many.
+_STRIDE = 1_000_000_007
 
 
 class ShuffledPasses:
@@ -29,16 +31,18 @@ class ShuffledPasses:
 
 
 def first_usable(make: Callable[[int], ItemT | None], number: int, lacking: str) -> ItemT:
-    """Make sample `number`, or the next one that is not None; which one it is follows from the number alone.
+    """Make sample `number`, or another that is not None; which one it is follows from the number alone.
 
     Raises:
-        ConfigError: none of several hundred in a row can be used; `lacking` says what they have not.
+        ConfigError: none of several hundred can be used; `lacking` says what they have not.
     """
-    for candidate in range(number, number + _TRIES):
+    for candidate in range(number, number + _TRIES * _STRIDE, _STRIDE):
         item = make(candidate)
         if item is not None:
             return item
-    raise ConfigError(f"{_TRIES} training frames in a row have {lacking}; look at the pairs of this recording before learning from it")
+    raise ConfigError(
+        f"{_TRIES} training frames, drawn at random, have {lacking}; look at the pairs of this recording before learning from it"
+    )
 
 
 def share_of(numbers: np.ndarray, share: float, seed: int) -> np.ndarray:

@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
+from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
@@ -39,6 +40,21 @@ def guarded(node: Node, callback: Callable[..., Any], what: str) -> Callable[...
         except Exception as error:
             node.get_logger().error(f"{what}: {_unexpected(error)}", throttle_duration_sec=_THROTTLE_S)
         return None
+
+    return wrapper
+
+
+def refusing(check: Callable[[list[Any]], SetParametersResult]) -> Callable[[list[Any]], SetParametersResult]:
+    """Wrap the check of parameters that are to be set: whatever it raises refuses them, in one line."""
+
+    @functools.wraps(check)
+    def wrapper(parameters: list[Any]) -> SetParametersResult:
+        try:
+            return check(parameters)
+        except XkdError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        except Exception as error:
+            return SetParametersResult(successful=False, reason=_unexpected(error))
 
     return wrapper
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from types import SimpleNamespace
 
 import numpy as np
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import PointCloud2
 
-from xkd_ros.core.errors import ConfigError
 from xkd_ros.core.types import UNKNOWN, Segmentation
 from xkd_ros.msgs.filtered_cloud import select_points
 
@@ -43,27 +41,18 @@ class PointFilter:
         return chosen
 
 
-def make_filters(values: SimpleNamespace, names: tuple[str, ...]) -> dict[str, PointFilter]:
-    """Build the filter of each topic from the parameters of the segmenter.
+def make_filters(moving: list[int], ground: list[int], min_probability: float, every: int) -> dict[str, PointFilter]:
+    """Build the filter of each topic.
 
-    Raises:
-        ConfigError: a class that the model does not have.
+    Args:
+        moving: Classes that `~/static_points` leaves out.
+        ground: Classes of `~/ground`.
+        min_probability, every: As in `PointFilter`.
     """
-    moving = _table("static_without", values.static_without, names)
-    ground = _table("ground_classes", values.ground_classes, names)
-    static = ~moving
-    static[UNKNOWN] = False
-    more = float(values.filtered_min_probability), int(values.filtered_every)
-    return {"~/static_points": PointFilter(static, *more), "~/ground": PointFilter(ground, *more)}
-
-
-def _table(parameter: str, text: str, names: tuple[str, ...]) -> np.ndarray:
-    table = np.zeros(256, bool)
-    for name in filter(None, (part.strip() for part in text.split(","))):
-        if name not in names:
-            raise ConfigError(f"{parameter} names '{name}', which the model does not know; its classes are {', '.join(names)}")
-        table[names.index(name)] = True
-    return table
+    static, floor = np.ones(256, bool), np.zeros(256, bool)
+    static[[*moving, UNKNOWN]] = False
+    floor[ground] = True
+    return {"~/static_points": PointFilter(static, min_probability, every), "~/ground": PointFilter(floor, min_probability, every)}
 
 
 class FilteredOutputs:

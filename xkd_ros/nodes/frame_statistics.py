@@ -51,7 +51,7 @@ class FrameSnapshot:
         from_arrival_ms, from_stamp_ms: Percentiles (50, 95, 99) of the last ten seconds; None without frames.
         stage_ms: Median per stage.
         since_arrival_s: Age of the newest frame; None before the first.
-        points: Size of the newest frame.
+        points, size_bytes: Size of the newest frame.
         mean_entropy: Over the labelled points of the last ten seconds; None where no point got a label.
     """
 
@@ -70,6 +70,7 @@ class FrameSnapshot:
     stage_ms: dict[str, float] = field(default_factory=dict)
     since_arrival_s: float | None = None
     points: int = 0
+    size_bytes: int = 0
     mean_entropy: float | None = None
     last_reason: str = ""
 
@@ -83,7 +84,7 @@ class FrameStatistics:
         self._reasons: Counter[str] = Counter()
         self._arrivals: deque[float] = deque(maxlen=_LARGEST_WINDOW)
         self._done: deque[tuple[float, float, float, dict[str, float], float]] = deque(maxlen=_LARGEST_WINDOW)
-        self._points = 0
+        self._points, self._size_bytes = 0, 0
         self._last_reason = ""
 
     def count(self, what: str, number: int = 1) -> None:
@@ -91,12 +92,12 @@ class FrameStatistics:
         with self._lock:
             self._counts[what] += number
 
-    def arrive(self, points: int = 0) -> None:
+    def arrive(self, points: int = 0, size_bytes: int = 0) -> None:
         """Count a frame that came in."""
         with self._lock:
             self._counts["arrived"] += 1
             self._arrivals.append(time.monotonic())
-            self._points = points
+            self._points, self._size_bytes = points, size_bytes
 
     def fail(self, what: str, reason: str) -> None:
         """Count a frame as `rejected` (its content) or `failed` (our side), with the reason."""
@@ -127,7 +128,7 @@ class FrameStatistics:
             arrivals = [moment for moment in self._arrivals if now - moment <= _WINDOW_S]
             done = [row for row in self._done if now - row[0] <= _WINDOW_S]
             newest = self._arrivals[-1] if self._arrivals else None
-            points, last_reason = self._points, self._last_reason
+            points, size_bytes, last_reason = self._points, self._size_bytes, self._last_reason
         entropies = [row[4] for row in done if np.isfinite(row[4])]
         stages: dict[str, list[float]] = {}
         for row in done:
@@ -144,6 +145,7 @@ class FrameStatistics:
             stage_ms={stage: float(np.median(values)) for stage, values in stages.items()},
             since_arrival_s=None if newest is None else now - newest,
             points=points,
+            size_bytes=size_bytes,
             mean_entropy=float(np.mean(entropies)) if entropies else None,
             last_reason=last_reason,
         )

@@ -13,21 +13,19 @@ from typing import Any
 import numpy as np
 from sensor_msgs.msg import PointCloud2, PointField
 
-from xkd_ros.core.errors import ConfigError
+from xkd_ros.core.card import ModelCard
 from xkd_ros.core.se3 import rotation_from_rpy
 from xkd_ros.core.share import find_model
 from xkd_ros.core.types import Scan, Segmentation
 from xkd_ros.msgs.cloud import decode_cloud
-from xkd_ros.msgs.labelled_cloud import LabelledCloudFormat
 from xkd_ros.nodes.debug_topics import STAGES
-from xkd_ros.nodes.filtered_outputs import PointFilter, make_filters
 from xkd_ros.nodes.label_info import describe_labels
-from xkd_ros.nodes.segmenter_parameters import parse_class_remap
+from xkd_ros.nodes.output_layout import OutputLayout, make_layout
+from xkd_ros.nodes.segmenter_parameters import chosen_classes
 from xkd_ros.pipeline.fused_labels import FusedLabels, ViewsAt
 from xkd_ros.points.intensity import OnlineIntensity, scale_problem
 from xkd_ros.points.levelling import Levelling
 from xkd_ros.points.levelling_filter import LevellingFilter
-from xkd_ros.runtime.headings import check_headings
 from xkd_ros.runtime.segmenter import Fuse, Segmenter
 from xkd_ros.runtime.temporal import FusionConfig, TemporalFusion
 
@@ -41,7 +39,7 @@ class Labeller:
     """One model with the settings of one lidar.
 
     Attributes:
-        filters: What goes to which filtered topic.
+        layout: What becomes of its answers, as of the last scan.
     """
 
     def __init__(self, segmenter: Segmenter, values: SimpleNamespace, fused: FusedLabels | None = None) -> None:
@@ -63,6 +61,7 @@ class Labeller:
         self._intensity_problem = ""
         self._intensity_checked_s = float("-inf")
         self.configure(values)
+        self._apply(self._settings)
 
     @classmethod
     def load(cls, values: SimpleNamespace) -> Labeller:
@@ -81,32 +80,33 @@ class Labeller:
         return labeller
 
     def configure(self, values: SimpleNamespace) -> None:
-        """Apply the parameters that need no reload: levelling, intensity, output layout.
+        """Take the parameters that need no reload, from the next scan on: levelling, intensity, output layout.
 
         Raises:
-            ConfigError: a class_remap that does not fit the model's classes, or headings that do not fit its field of view.
+            ConfigError: parameters that do not fit the model, see `make_layout`.
         """
-        self._remap, self._format, self.filters = self.make_format(values)
-        self._segmenter.headings = int(values.headings)
-        self._segmenter.groups = _join(self._remap, len(self._segmenter.card.labels))
-        self._values = values
+        self._settings = values, make_layout(values, self.card)
+
+    @property
+    def card(self) -> ModelCard:
+        """Card of the model."""
+        return self._segmenter.card
+
+    @property
+    def values(self) -> SimpleNamespace:
+        """The parameters that were taken last."""
+        return self._settings[0]
+
+    def _apply(self, settings: tuple[SimpleNamespace, OutputLayout]) -> None:
+        """Change over between two scans: set from another thread while one is in work, half of it would be of each kind."""
+        self._applied = settings
+        self._values, self.layout = values, layout = settings
+        self._segmenter.headings, self._segmenter.groups = layout.headings, layout.groups
         mounting = (values.levelling, values.roll_deg, values.pitch_deg)
         if mounting != self._mounting:
             self._mounting = mounting
             self._levelling = _make_levelling(*mounting)
             self._state = None
-
-    def make_format(self, values: SimpleNamespace) -> tuple[dict[int, int] | None, LabelledCloudFormat, dict[str, PointFilter]]:
-        """Build the class map, the output layout and the filters; also a trial of parameters before they are taken.
-
-        Raises:
-            ConfigError: a class that the model does not have, field names that collide, or headings that do not fit the field of view.
-        """
-        check_headings(int(values.headings), self._segmenter.card.geometry)
-        names = self._segmenter.card.labels.names
-        remap = _class_ids(values.class_remap, names)
-        layout = LabelledCloudFormat(values.output_profile, values.label_field, values.label_type, remap, reuse_buffer=True)
-        return remap, layout, make_filters(values, names)
 
     def label(
         self, cloud: PointCloud2, pose_at: PoseAt | None = None, views_at: ViewsAt | None = None
@@ -124,6 +124,9 @@ class Labeller:
             XkdError: a backend that failed.
         """
         begun = time.perf_counter()
+        settings = self._settings
+        if settings is not self._applied:
+            self._apply(settings)
         scan = decode_cloud(cloud)
         decoded = time.perf_counter()
         levelling = self._level(scan)
@@ -132,7 +135,7 @@ class Labeller:
         infer = self._fused.infer_with(scan, views_at) if self._fused is not None and views_at is not None else None
         segmentation = self._segmenter.segment(scan.points_m, intensity, levelling.rotation, self._fuse(scan, pose_at), infer)
         segmented = time.perf_counter()
-        parts = self._format.encode(cloud, segmentation, self._segmenter.card.labels.palette)
+        parts = self.layout.format.encode(cloud, segmentation, self._segmenter.card.labels.palette)
         labelled = parts.to_message(cloud.header, _TYPES)
         encoded = time.perf_counter()
 
@@ -179,8 +182,9 @@ class Labeller:
 
     def describe_labels(self) -> dict[str, Any]:
         """Describe the ids in the output, for the latched topic."""
-        field = {"full": self._values.label_field, "autoware": "class_id"}.get(self._values.output_profile, "intensity")
-        return describe_labels(self._segmenter.card, self._remap, field)
+        values, layout = self._settings
+        field = {"full": values.label_field, "autoware": "class_id"}.get(values.output_profile, "intensity")
+        return describe_labels(self.card, layout.remap, field)
 
     def describe(self) -> str:
         """Say in one line what was loaded and why not something faster."""
@@ -261,25 +265,5 @@ def _make_levelling(mode: str, roll_deg: float, pitch_deg: float) -> LevellingFi
 
 
 def _make_fusion(values: SimpleNamespace, classes: tuple[str, ...]) -> TemporalFusion:
-    movable = tuple(filter(None, (name.strip() for name in values.movable_classes.split(","))))
-    try:
-        return TemporalFusion(classes, FusionConfig(movable=movable))
-    except ConfigError as error:
-        raise ConfigError(f"movable_classes: {error}") from error
-
-
-def _class_ids(text: str, names: tuple[str, ...]) -> dict[int, int] | None:
-    """Turn class names into ids; None where nothing is remapped."""
-    remap = parse_class_remap(text)
-    for name in remap:
-        if name not in names and not (name.isdigit() and int(name) < len(names)):
-            raise ConfigError(f"class_remap names '{name}', which the model does not know; its classes are {', '.join(names)}")
-    return {names.index(name) if name in names else int(name): number for name, number in remap.items()} or None
-
-
-def _join(remap: dict[int, int] | None, classes: int) -> np.ndarray | None:
-    """Make one of the classes that get the same output id; each that gets none stays one of its own."""
-    if remap is None or len(set(remap.values())) == len(remap):
-        return None
-    first = {number: label for label, number in sorted(remap.items(), reverse=True)}
-    return np.array([first[remap[label]] if label in remap else label for label in range(classes)])
+    movable = chosen_classes(values, "movable_classes", classes)
+    return TemporalFusion(classes, FusionConfig(movable=tuple(classes[number] for number in movable)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from xkd_ros.nodes.frame_statistics import FrameStatistics, SequenceGaps
 from xkd_ros.nodes.label_info import LabelInfoTopics
 from xkd_ros.nodes.qos import deaf_to, make_profile, publisher_events, subscription_events, unheard_by
 from xkd_ros.nodes.thinning import Thinning
+from xkd_ros.nodes.verdict import SegmenterState
 from xkd_ros.nodes.worker import KeepLatestWorker
 
 if TYPE_CHECKING:
@@ -51,7 +52,6 @@ class LabellingStream:
         """
         self._node = node
         self._pose_at, self._views_at = pose_at, views_at
-        self._values = values
         self._qos_in = make_profile(values.input_reliability, values.input_depth)
         self._qos_out = make_profile(values.output_reliability, values.output_depth, values.output_durability)
         events = publisher_events(node, "semantic_points")
@@ -59,7 +59,8 @@ class LabellingStream:
         self._filtered = FilteredOutputs(node, self._qos_out)
         self._debug = DebugTopics(node)
         self._label_info = LabelInfoTopics(node, self._output.topic_name)
-        self._worker: KeepLatestWorker[_Frame] | None = None
+        # One for all activations: two clouds at once in one labeller, the old one still in work, would spoil each other.
+        self._worker: KeepLatestWorker[_Frame] = KeepLatestWorker(self._label, values.niceness, "labelling")
         self._subscription: Any = None
         self._gaps = SequenceGaps()
         self._thinning = Thinning()
@@ -91,26 +92,25 @@ class LabellingStream:
     @property
     def pending(self) -> int:
         """Clouds that wait or are in work."""
-        return self._worker.pending if self._worker else 0
+        return self._worker.pending
 
-    @property
-    def in_work_s(self) -> float:
-        """How long the cloud in work has been there; 0 without one."""
-        return self._worker.in_work_s if self._worker else 0.0
-
-    def deaf_to(self) -> str:
-        """Name the publishers of clouds that are not heard, in words; empty when there are none."""
-        return "; ".join(deaf_to(self._node, self.input_topic, "sensor_msgs/msg/PointCloud2", self._qos_in))
-
-    def unheard_by(self) -> str:
-        """Name the subscribers that get no labelled cloud; empty when there are none."""
-        return "; ".join(unheard_by(self._node, self.output_topic, self._qos_out))
+    def complete(self, state: SegmenterState) -> SegmenterState:
+        """Add what the stream and its labeller know to what the node knows."""
+        labeller = self.labeller
+        return replace(
+            state,
+            subscribers=self.subscribers,
+            deaf_to="; ".join(deaf_to(self._node, self.input_topic, "sensor_msgs/msg/PointCloud2", self._qos_in)),
+            unheard_by="; ".join(unheard_by(self._node, self.output_topic, self._qos_out)),
+            in_work_s=self._worker.in_work_s,
+            usual_entropy=labeller.usual_entropy if labeller is not None else None,
+            complaints=(*(labeller.complaints() if labeller is not None else ()), *state.complaints),
+            facts={**(labeller.facts() if labeller is not None else {}), "clouds in work": str(self.pending)},
+        )
 
     def start(self) -> None:
         """Listen and label."""
-        values = self._values
         self._gaps = SequenceGaps()
-        self._worker = KeepLatestWorker(self._label, values.niceness, "labelling")
         self._subscription = self._node.create_subscription(
             PointCloud2,
             "points",
@@ -120,19 +120,22 @@ class LabellingStream:
         )
 
     def stop(self, timeout_s: float = 1.0) -> bool:
-        """Stop listening; what is in work is still published. Returns False when it does not come to an end in time."""
+        """Stop listening; what is in work is still published, or skipped and False returned when it does not come to an end in time."""
         if self._subscription is not None:
             self._node.destroy_subscription(self._subscription)
             self._subscription = None
-        if self._worker is None:
-            return True
-        ended = self._worker.stop(timeout_s)
-        self.statistics.count("skipped", self._worker.forgotten)
-        self._worker = None
+        before = self._worker.forgotten
+        ended = self._worker.settle(timeout_s)
+        self.statistics.count("skipped", self._worker.forgotten - before)
         return ended
 
+    def close(self) -> bool:
+        """Stop, and end the thread; returns False when it is still inside a library."""
+        return self.stop() and self._worker.stop()
+
     def destroy(self) -> None:
-        """Remove the topics."""
+        """Close, and remove the topics."""
+        self.close()
         self._node.destroy_lifecycle_publisher(self._output)
         self._filtered.destroy()
         self._debug.destroy()
@@ -141,8 +144,8 @@ class LabellingStream:
     def _on_cloud(self, cloud: PointCloud2, info: dict[str, Any]) -> None:
         publishers = self._node.count_publishers(self.input_topic)
         self.statistics.count("lost_in_transport", self._gaps.missed_before(info["publication_sequence_number"], publishers))
-        self.statistics.arrive(cloud.height * cloud.width)
-        if self._worker is None or not self.enabled or not self.subscribers:
+        self.statistics.arrive(cloud.height * cloud.width, len(cloud.data))
+        if not self.enabled or not self.subscribers:
             self.statistics.count("skipped")
         elif self._worker.offer(_Frame(cloud, time.monotonic())):
             self.statistics.count("replaced")
@@ -157,8 +160,11 @@ class LabellingStream:
         try:
             labelled, segmentation, stage_ms = labeller.label(frame.cloud, self._pose_at, self._views_at)
             before = time.monotonic()
+            if not self._output.is_activated:  # deactivated while this cloud was in work
+                self.statistics.count("skipped")
+                return
             self._output.publish(labelled)
-            self._filtered.publish(labelled, segmentation, labeller.filters)
+            self._filtered.publish(labelled, segmentation, labeller.layout.filters)
             done = time.monotonic()
         except CloudError as error:
             self.statistics.fail("rejected", str(error))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from xkd_ros.core.card import load_card
 from xkd_ros.core.errors import ModelError, XkdError
@@ -18,24 +18,34 @@ if TYPE_CHECKING:
 _POLL_S = 0.1
 
 
-class ModelLoader:
-    """One load at a time; a request that comes during a load is carried out after it, the newest only."""
+class LoadedModel(NamedTuple):
+    """What came of a request: the labeller (None after an error), the parameters it was made from, and the error as one line."""
 
-    def __init__(self, done: Callable[[Labeller | None, SimpleNamespace, str], None]) -> None:
+    labeller: Labeller | None
+    values: SimpleNamespace
+    problem: str
+
+
+class ModelLoader:
+    """One load at a time. Of a request that a newer one follows, or that is cancelled, nothing is heard, however far it has come."""
+
+    def __init__(self, done: Callable[[], None]) -> None:
         """Prepare.
 
         Args:
-            done: Called in the loading thread with the labeller (None after an error), the parameters it was made from, and
-                the error as one line.
+            done: Called in the loading thread when there is something to `take`.
         """
         self._done = done
         self._lock = threading.Lock()
         self._wanted: SimpleNamespace | None = None
+        self._newest = 0
+        self._loaded: LoadedModel | None = None
         self._thread: threading.Thread | None = None
 
     def request(self, values: SimpleNamespace) -> None:
         """Load what these parameters name, in the background."""
         with self._lock:
+            self._forget()
             self._wanted = values
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="model loader", daemon=True)
@@ -48,9 +58,19 @@ class ModelLoader:
             return self._thread is not None
 
     def cancel(self) -> None:
-        """Forget a request that has not begun."""
+        """Forget what was requested."""
         with self._lock:
-            self._wanted = None
+            self._forget()
+
+    def take(self) -> LoadedModel | None:
+        """Take what came of the newest request, once; None while it is not there."""
+        with self._lock:
+            loaded, self._loaded = self._loaded, None
+        return loaded
+
+    def _forget(self) -> None:
+        self._newest += 1
+        self._wanted = self._loaded = None
 
     def _run(self) -> None:
         while True:
@@ -59,8 +79,13 @@ class ModelLoader:
                 if values is None:
                     self._thread = None
                     return
+                number = self._newest
             labeller, problem = load_labeller(values)
-            self._done(labeller, values, problem)
+            with self._lock:
+                if number != self._newest:
+                    continue
+                self._loaded = LoadedModel(labeller, values, problem)
+            self._done()
 
 
 def load_labeller(values: SimpleNamespace) -> tuple[Labeller | None, str]:

@@ -22,6 +22,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from xkd_ros.core.errors import ConfigError
+from xkd_ros.nodes.callbacks import refusing
 
 Value = bool | int | float | str
 
@@ -137,7 +138,7 @@ class ParameterTable:
                 raise ConfigError(wrong)
             node.declare_parameter(spec.name, value, spec.descriptor(), ignore_override=True)
         node.add_pre_set_parameters_callback(self._coerce_all)
-        node.add_on_set_parameters_callback(self._check_all)
+        node.add_on_set_parameters_callback(refusing(self._check_all))
 
     def values(self, node: Node) -> SimpleNamespace:
         """Read the present values as attributes."""

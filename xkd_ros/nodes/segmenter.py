@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from types import SimpleNamespace
@@ -18,12 +17,13 @@ from std_srvs.srv import SetBool
 from xkd_ros.core.card import load_card
 from xkd_ros.core.errors import XkdError
 from xkd_ros.core.share import find_model
-from xkd_ros.nodes.callbacks import every, guarded, refuse_impossible_transitions, transition
+from xkd_ros.nodes.callbacks import every, guarded, refuse_impossible_transitions, refusing, transition
 from xkd_ros.nodes.diagnostics import DiagnosticsReport
 from xkd_ros.nodes.frame_statistics import FrameStatistics
 from xkd_ros.nodes.labelling_stream import LabellingStream
-from xkd_ros.nodes.model_loader import ModelLoader, load_labeller_while, not_kept
+from xkd_ros.nodes.model_loader import LoadedModel, ModelLoader, load_labeller_while, not_kept
 from xkd_ros.nodes.odometry import OdometryPoses
+from xkd_ros.nodes.output_layout import make_layout
 from xkd_ros.nodes.running import run_node
 from xkd_ros.nodes.segmenter_parameters import SEGMENTER, USAGE, parse_base_from_lidar
 from xkd_ros.nodes.verdict import SegmenterState
@@ -63,12 +63,11 @@ class SegmenterNode(LifecycleNode):
         self.transition_error = ""
         self._reverting = False
         self._loader = ModelLoader(self._on_loaded)
-        self._results: deque[tuple[Labeller | None, SimpleNamespace, str]] = deque()
         self._result_ready = self.create_guard_condition(guarded(self, self._on_result, "model not changed"))
         self._report = DiagnosticsReport(self)
         every(self, 1.0, self._publish_diagnostics, "diagnostics")
         self.create_service(SetBool, "~/set_enabled", self._on_set_enabled)
-        self.add_on_set_parameters_callback(self._check)
+        self.add_on_set_parameters_callback(refusing(self._check))
         self.add_post_set_parameters_callback(guarded(self, self._on_parameters, "parameters"))
         self._starting = False
         self._preloaded: tuple[Labeller, SimpleNamespace] | None = None
@@ -86,7 +85,7 @@ class SegmenterNode(LifecycleNode):
 
     def close(self) -> bool:
         """Stop working; returns False when a thread is still inside a library."""
-        ended = self._stream is None or self._stream.stop()
+        ended = self._stream is None or self._stream.close()
         self._loader.cancel()
         return ended and not self._loader.busy
 
@@ -103,7 +102,8 @@ class SegmenterNode(LifecycleNode):
         self._problem = ""
         self._loader.request(SEGMENTER.values(self))
 
-    def _start(self, labeller: Labeller | None, values: SimpleNamespace, problem: str) -> None:
+    def _start(self, loaded: LoadedModel) -> None:
+        labeller, values, problem = loaded
         self._starting = False
         if values.build_only:
             self.failed = problem or not_kept(values)
@@ -129,15 +129,15 @@ class SegmenterNode(LifecycleNode):
         preloaded, self._preloaded = self._preloaded, None
         try:
             labeller, values = preloaded or self._load()
+            labeller.configure(SEGMENTER.values(self))
         except XkdError as error:
             self._problem = str(error)
             self.get_logger().error(f"not configured: {error}")
             return _FAILURE
         self._problem = ""
-        self._loaded_from = values
         poses, pictures = self._poses, self._pictures
         self._stream = LabellingStream(self, values, poses.pose if poses else None, pictures.views if pictures else None)
-        self._stream.use(labeller)
+        self._use(self._stream, labeller, values)
         self.get_logger().info(labeller.describe())
         return super().on_configure(state)
 
@@ -182,9 +182,9 @@ class SegmenterNode(LifecycleNode):
 
     def _release(self) -> None:
         self._loader.cancel()
+        self._starting = False
         stream, self._stream = self._stream, None
         if stream is not None:
-            stream.stop()
             stream.destroy()
 
     @property
@@ -200,13 +200,11 @@ class SegmenterNode(LifecycleNode):
         values = SEGMENTER.values(self)
         values.__dict__.update({parameter.name: parameter.value for parameter in parameters})
         labeller = self._stream.labeller if self._stream is not None else None
-        try:
-            if any(parameter.name == "model" for parameter in parameters) and not self._reverting:
-                load_card(find_model(values.model))
-            if labeller is not None:
-                labeller.make_format(values)
-        except XkdError as error:
-            return SetParametersResult(successful=False, reason=str(error))
+        card = labeller.card if labeller is not None and values.model == self._loaded_from.model else None
+        if card is None and (labeller is not None or any(parameter.name == "model" for parameter in parameters)):
+            card = load_card(find_model(values.model))
+        if card is not None:
+            make_layout(values, card)
         return SetParametersResult(successful=True)
 
     def _on_parameters(self, parameters: list[Parameter]) -> None:
@@ -214,43 +212,75 @@ class SegmenterNode(LifecycleNode):
         values = SEGMENTER.values(self)
         stream = self._stream
         if stream is None:
-            if (self._problem or self._starting) and values.autostart and names & set(_OF_THE_MODEL):
+            # Whatever was wrong, any parameter may have put it right.
+            if values.autostart and names & set(SEGMENTER.specs if self._problem else _OF_THE_MODEL if self._starting else ()):
                 self._load_and_start()
             return
         stream.enabled, stream.lowest_share = bool(values.enabled), float(values.lowest_share)
+        if self._reverting:
+            return
         if names & set(_OF_THE_MODEL):
-            if not self._reverting:
-                self._loader.request(values)
-        elif stream.labeller is not None and names & set(SEGMENTER.specs) - {"enabled", "lowest_share"}:
-            stream.labeller.configure(values)
-            stream.use(stream.labeller)
+            self._loader.request(values)
+        elif stream.labeller is not None and values.model == self._loaded_from.model and names & set(SEGMENTER.specs):
+            self._use(stream, stream.labeller, self._loaded_from)
 
-    def _on_loaded(self, labeller: Labeller | None, values: SimpleNamespace, problem: str) -> None:
+    def _use(self, stream: LabellingStream, labeller: Labeller, values: SimpleNamespace) -> None:
+        """Label with a model under the parameters as they are now: since it was asked for they may have changed.
+
+        Args:
+            stream: Where.
+            labeller: The model.
+            values: What it was loaded from.
+        Raises:
+            ConfigError: it does not fit them; everything stays as it was.
+        """
+        present = SEGMENTER.values(self)
+        labeller.configure(present)
+        self._loaded_from = values
+        stream.enabled, stream.lowest_share = bool(present.enabled), float(present.lowest_share)
+        stream.use(labeller)
+
+    def _on_loaded(self) -> None:
         """Continue in the executor's thread."""
-        self._results.append((labeller, values, problem))
         with suppress(InvalidHandle):  # the node was destroyed while the model was being loaded: nobody waits for it
             self._result_ready.trigger()
 
     def _on_result(self) -> None:
-        while self._results:
-            labeller, values, problem = self._results.popleft()
-            if self._starting:
-                self._start(labeller, values, problem)
-            elif self._stream is not None:
-                self._swap(self._stream, labeller, values, problem)
-
-    def _swap(self, stream: LabellingStream, labeller: Labeller | None, values: SimpleNamespace, problem: str) -> None:
-        if labeller is not None:
-            self._loaded_from = values
-            stream.use(labeller)
-            self.get_logger().info(f"model changed: {labeller.describe()}")
+        loaded = self._loader.take()
+        if loaded is None:
             return
+        if self._starting:
+            self._start(loaded)
+        elif self._stream is not None:
+            self._swap(self._stream, loaded)
+
+    def _swap(self, stream: LabellingStream, loaded: LoadedModel) -> None:
+        labeller, values, problem = loaded
+        if labeller is not None:
+            try:
+                self._use(stream, labeller, values)
+            except XkdError as error:
+                problem = str(error)
+            else:
+                self.get_logger().info(f"model changed: {labeller.describe()}")
+                return
         self.get_logger().error(f"going on with the model that was loaded: {problem}")
+        self._revert(stream)
+
+    def _revert(self, stream: LabellingStream) -> None:
+        """Set the parameters back to the model that runs, and those that came with the other one and do not fit it too."""
+        assert stream.labeller is not None
+        running = {name: getattr(self._loaded_from, name) for name in _OF_THE_MODEL}
+        try:
+            make_layout(SimpleNamespace(**{**vars(SEGMENTER.values(self)), **running}), stream.labeller.card)
+        except XkdError:
+            running = {name: getattr(stream.labeller.values, name) for name, spec in SEGMENTER.specs.items() if not spec.fixed} | running
         self._reverting = True
         try:
-            self.set_parameters([Parameter(name, value=getattr(self._loaded_from, name)) for name in _OF_THE_MODEL])
+            self.set_parameters_atomically([Parameter(name, value=value) for name, value in running.items()])
         finally:
             self._reverting = False
+        self._use(stream, stream.labeller, self._loaded_from)
 
     def _on_set_enabled(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         result = self.set_parameters([Parameter("enabled", value=request.data)])[0]
@@ -260,35 +290,26 @@ class SegmenterNode(LifecycleNode):
 
     # Diagnostics
 
-    def _complaints(self, labeller: Labeller | None) -> tuple[str, ...]:
-        unfused = self._poses.problem if self._poses is not None else ""
-        found = labeller.complaints() if labeller is not None else ()
-        found += self._pictures.deaf_to() if self._pictures is not None else ()
-        return (*found, f"labels are not fused: {unfused}") if unfused else found
-
     def _publish_diagnostics(self) -> None:
         values = SEGMENTER.values(self)
-        stream = self._stream
         topic = self.resolve_topic_name("points")
-        labeller = stream.labeller if stream is not None else None
-        facts = labeller.facts() if labeller is not None else {}
-        state = SegmenterState(
-            lifecycle="loading the model" if self._starting else self._lifecycle_label,
-            problem=self._problem if stream is None else "",
-            enabled=values.enabled,
-            subscribers=stream.subscribers if stream is not None else 0,
-            publishers=self.count_publishers(topic),
-            input_topic=topic,
-            deaf_to=stream.deaf_to() if stream is not None else "",
-            unheard_by=stream.unheard_by() if stream is not None else "",
-            in_work_s=stream.in_work_s if stream is not None else 0.0,
-            target_hz=values.target_hz,
-            stale_s=values.stale_s,
-            usual_entropy=labeller.usual_entropy if labeller is not None else None,
-            complaints=self._complaints(labeller),
-            facts={**facts, "clouds in work": str(stream.pending if stream is not None else 0)},
+        unfused = self._poses.problem if self._poses is not None else ""
+        unheard = self._pictures.deaf_to() if self._pictures is not None else ()
+        state, statistics = (
+            SegmenterState(
+                lifecycle="loading the model" if self._starting else self._lifecycle_label,
+                problem=self._problem if self._stream is None else "",
+                enabled=values.enabled,
+                publishers=self.count_publishers(topic),
+                input_topic=topic,
+                target_hz=values.target_hz,
+                stale_s=values.stale_s,
+                complaints=(*unheard, f"labels are not fused: {unfused}") if unfused else unheard,
+            ),
+            FrameStatistics(),
         )
-        statistics = stream.statistics if stream is not None else FrameStatistics()
+        if self._stream is not None:
+            state, statistics = self._stream.complete(state), self._stream.statistics
         self._report.publish(state, statistics.snapshot())
 
 

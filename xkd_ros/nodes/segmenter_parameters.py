@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import get_args
 
 import numpy as np
@@ -45,7 +46,7 @@ def parse_class_remap(text: str) -> dict[str, int]:
     remap: dict[str, int] = {}
     for item in filter(None, (part.strip() for part in text.split(","))):
         name, colon, number = item.rpartition(":")
-        if not colon or not name.strip() or not number.strip().isdigit():
+        if not colon or not name.strip() or not number.strip().isdecimal():
             raise ConfigError(f"'{item}' is not class:id; write for example \"wall:2, floor:0\"")
         remap[name.strip()] = int(number)
     return remap
@@ -66,6 +67,28 @@ def parse_base_from_lidar(text: str) -> np.ndarray | None:
     if len(numbers) != 6 or not np.isfinite(numbers).all():
         raise ConfigError(f"'{text}' is not six numbers; write metres and degrees, as x, y, z, roll, pitch, yaw: \"0.2, 0, 0.4, 0, 0, 90\"")
     return make_transform(rotation_from_rpy(*np.radians(numbers[3:])), numbers[:3])
+
+
+def chosen_classes(values: SimpleNamespace, parameter: str, names: tuple[str, ...]) -> list[int]:
+    """Read a comma-separated list of classes.
+
+    Args:
+        values: Parameters of the segmenter.
+        parameter: Which of them.
+        names: Classes of the model. What the default names and the model does not have is left out: nobody asked for it.
+    Returns:
+        Ids.
+    Raises:
+        ConfigError: a class that the model does not have.
+    """
+    text = getattr(values, parameter)
+    asked = list(filter(None, (part.strip() for part in text.split(","))))
+    if text == SEGMENTER.specs[parameter].default:
+        asked = [name for name in asked if name in names]
+    for name in asked:
+        if name not in names:
+            raise ConfigError(f"{parameter} names '{name}', which the model does not know; its classes are {', '.join(names)}")
+    return [names.index(name) for name in asked]
 
 
 def _mounting_problem(text: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from diagnostic_msgs.msg import DiagnosticStatus
 
@@ -20,8 +20,11 @@ WINDOW_S = 3.0
 ENTROPY_MARGIN = 0.15
 """Between buildings of the training the means of scans differ by about this much; above it lies another kind of place or sensor."""
 
-# Loss of best-effort clouds begins below half a megabyte with the default shared-memory segment of Fast DDS.
 _LOSS_SHARE = 0.05
+# Loss of best-effort clouds begins below half a megabyte with the default shared-memory segment of Fast DDS. Smaller ones are lost when
+# this process does not take one before the next comes.
+_FITS_BYTES = 400_000
+_BUSY_HINT = "this process did not get the CPU in time to take them, or a network lost them"
 _PROFILE_HINT = "start the publisher of the clouds with FASTRTPS_DEFAULT_PROFILES_FILE set to config/fastdds_large_clouds.xml of xkd_ros"
 
 
@@ -35,28 +38,28 @@ class SegmenterState:
         enabled, subscribers: Whether labels are wanted.
         publishers: Number of publishers on the input topic.
         input_topic: Resolved name.
+        target_hz, stale_s: Limits from the parameters.
+        complaints: What is wrong with an input or the backend though clouds go through.
         deaf_to, unheard_by: Publishers and subscribers that do not fit this node, in words; empty when all do.
         in_work_s: Age of the cloud in work.
-        target_hz, stale_s: Limits from the parameters.
         usual_entropy: Mean entropy on the ground of the model's training; None where the card has none.
-        complaints: What the labeller finds wrong with its input or its backend.
         facts: Further rows of the report.
     """
 
     lifecycle: str
     problem: str
     enabled: bool
-    subscribers: int
     publishers: int
     input_topic: str
-    deaf_to: str
-    unheard_by: str
-    in_work_s: float
     target_hz: float
     stale_s: float
-    usual_entropy: float | None
-    complaints: tuple[str, ...]
-    facts: Mapping[str, str]
+    complaints: tuple[str, ...] = ()
+    subscribers: int = 0
+    deaf_to: str = ""
+    unheard_by: str = ""
+    in_work_s: float = 0.0
+    usual_entropy: float | None = None
+    facts: Mapping[str, str] = field(default_factory=lambda: {"clouds in work": "0"})
 
 
 class Verdict:
@@ -114,7 +117,8 @@ def _working(state: SegmenterState, now: FrameSnapshot, before: FrameSnapshot | 
         return WARN, f"some clouds do not get through: {now.last_reason}"
     sent = since("arrived") + since("lost_in_transport")
     if sent and since("lost_in_transport") > _LOSS_SHARE * sent:
-        return WARN, f"{since('lost_in_transport')} of the last {sent} clouds were lost on the way here; {_PROFILE_HINT}"
+        hint = _BUSY_HINT if now.size_bytes < _FITS_BYTES else f"{_PROFILE_HINT}; or {_BUSY_HINT}"
+        return WARN, f"{since('lost_in_transport')} of the last {sent} clouds were lost on the way here; {hint}"
     warnings = [*state.complaints, *_about_labels(state, now), *filter(None, (state.deaf_to, state.unheard_by))]
     if warnings:
         return WARN, "; ".join(warnings)

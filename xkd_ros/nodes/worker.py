@@ -45,7 +45,7 @@ class KeepLatestWorker(Generic[ItemT]):
             replaced = self._item is not None
             self.replaced += replaced
             self._item = item
-            self._ready.notify()
+            self._ready.notify_all()
         return replaced
 
     @property
@@ -60,15 +60,22 @@ class KeepLatestWorker(Generic[ItemT]):
         with self._ready:
             return 0.0 if self._busy_since is None else time.monotonic() - self._busy_since
 
-    def stop(self, timeout_s: float = 1.0) -> bool:
-        """Finish the item in work, forget (and count) the one that waits, end the thread; False when it is still busy."""
+    def settle(self, timeout_s: float = 1.0) -> bool:
+        """Finish the item in work, forget (and count) the one that waits; False when it is still busy. The thread stays."""
         with self._ready:
-            self._stopping = True
             self.forgotten += self._item is not None
             self._item = None
-            self._ready.notify()
-        self._thread.join(timeout_s)
-        return not self._thread.is_alive()
+            return self._ready.wait_for(lambda: self._busy_since is None, timeout_s)
+
+    def stop(self, timeout_s: float = 1.0) -> bool:
+        """Settle, and end the thread; False when it is still busy."""
+        with self._ready:
+            self._stopping = True
+            self._ready.notify_all()
+        if not self.settle(timeout_s):
+            return False
+        self._thread.join()
+        return True
 
     def _run(self) -> None:
         set_niceness(self._niceness)
@@ -87,6 +94,7 @@ class KeepLatestWorker(Generic[ItemT]):
                 del item
                 with self._ready:
                     self._busy_since = None
+                    self._ready.notify_all()
 
 
 def set_niceness(niceness: int) -> None:

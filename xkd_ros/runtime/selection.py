@@ -80,9 +80,9 @@ def choose_backend(folder: Path, card: ModelCard, threads: int | None) -> tuple[
     if remembered is not None:
         name, why = remembered
         try:
-            return make_backend(name, folder, card, threads), why
-        except XkdError as error:
-            _LOG.warning("remembered backend %s no longer loads (%s); choosing again", name, error)
+            return _make_and_try(name, folder, card, threads, probe_inputs(card)[0]), why
+        except Exception as error:  # as in _try_all
+            _LOG.warning("remembered backend %s no longer works (%s); choosing again", name, _in_one_line(error))
     backend, why = _try_all(folder, card, threads)
     try:
         write_atomic(memory, json.dumps({"backend": backend.name, "why": why}))
@@ -100,7 +100,7 @@ def next_backend(folder: Path, card: ModelCard, threads: int | None, failed: Map
     Raises:
         ModelError: none is left.
     """
-    scan = probe_inputs(card)[:1]
+    scan = probe_inputs(card)[0]
     reasons = dict(failed)
     for name in BACKENDS:
         if name in failed:
@@ -109,13 +109,17 @@ def next_backend(folder: Path, card: ModelCard, threads: int | None, failed: Map
             reasons[name] = reason
             continue
         try:
-            backend = make_backend(name, folder, card, threads)
-            if all(np.isfinite(backend.infer(net_input)).all() for net_input in scan):
-                return backend
-            reasons[name] = "its answers are no numbers"
+            return _make_and_try(name, folder, card, threads, scan)
         except Exception as error:  # as in _try_all
             reasons[name] = _in_one_line(error)
     raise ModelError(f"no other backend runs {folder}: " + "; ".join(f"{name}: {reason}" for name, reason in reasons.items()))
+
+
+def _make_and_try(name: str, folder: Path, card: ModelCard, threads: int | None, scan: NetInput) -> Backend:
+    backend = make_backend(name, folder, card, threads)
+    if not np.isfinite(backend.infer(scan)).all():
+        raise ModelError("its answers are no numbers")
+    return backend
 
 
 def _in_one_line(error: Exception) -> str:

@@ -18,6 +18,7 @@ from xkd_ros.runtime.backend import Backend
 from xkd_ros.runtime.numba_backend import NumbaBackend
 
 Precision = Literal["float32", "bfloat16"]
+_THREADS = torch.get_num_threads()
 
 
 class TorchBackend:
@@ -36,13 +37,12 @@ class TorchBackend:
         Args:
             student: Any sizes.
             card: Its card.
-            threads: CPU threads of torch, for the whole process; None leaves them.
+            threads: CPU threads of torch; None for as many as it had when it was loaded.
             precision: Of the matrix products.
             device: "cpu" or "cuda"; None takes CUDA where there is one.
         """
         self.name = "torch" if precision == "float32" else "torch-bf16"
-        if threads:
-            torch.set_num_threads(threads)
+        self._threads = threads or _THREADS
         self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self._student = copy.deepcopy(student).eval().to(self._device)
         self._dtype = getattr(torch, precision)
@@ -55,6 +55,8 @@ class TorchBackend:
 
     def infer(self, net_input: NetInput) -> np.ndarray:
         """Return (N, C) float32 logits."""
+        if torch.get_num_threads() != self._threads:  # each thread that calls has a number of its own
+            torch.set_num_threads(self._threads)
         with torch.inference_mode(), torch.autocast(self._device.type, self._dtype, enabled=self._dtype != torch.float32):
             return self._student.on(collate([net_input]).to(self._device)).float().cpu().numpy()
 

@@ -132,10 +132,11 @@ def fit(
                 progress(done, config.steps, facts)
             if done % _LOG_EVERY == 0 or done == config.steps:
                 log.write({"step": done, "steps": config.steps, **facts})
-            if done % config.save_every == 0 or done == config.steps:
-                save_checkpoint(folder, model, optimizer, average, done)
+            # Evaluated before it is saved: a run that is killed meanwhile comes by here again.
             if evaluate and (done % config.evaluate_every == 0 or done == config.steps):
                 log.write({"step": done, **evaluate(average.on_cpu(), done)})
+            if done % config.save_every == 0 or done == config.steps:
+                save_checkpoint(folder, model, optimizer, average, done)
         if done % config.evaluate_every == 0:
             fabric.barrier()
     if log:

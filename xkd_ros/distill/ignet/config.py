@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from xkd_ros.distill.recipe import SelfTrainingConfig
+from xkd_ros.distill.recipe import Recipe, SelfTrainingConfig
 from xkd_ros.distill.retraining.config import RetrainConfig
 
 
@@ -35,3 +35,14 @@ class IgnetConfig(SelfTrainingConfig):
     anchors: int = Field(1024, ge=1, description="of a batch, drawn at random; bounds the cost")
     mix: FovMixConfig = FovMixConfig()
     retrain: RetrainConfig = RetrainConfig()
+
+    @classmethod
+    def _row(cls, recipe: Recipe, given: dict[str, Any]) -> dict[str, Any]:
+        # The papers that a recipe follows report the last weights; this one has a teacher that is their average.
+        return {name: value for name, value in super()._row(recipe, given).items() if name != "average_decay"}
+
+    @model_validator(mode="after")
+    def _has_a_teacher(self) -> IgnetConfig:
+        if self.consistency_weight and not self.average_decay:
+            raise ValueError("average_decay 0 makes the student its own teacher: give it a value below 1, or consistency_weight 0")
+        return self

@@ -9,12 +9,12 @@ import copy
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from xkd_ros.core.errors import ConfigError
@@ -27,12 +27,15 @@ from xkd_ros.distill.partdistill.ledger import UnitLedger
 from xkd_ros.distill.partdistill.training import PartDistillLoss
 from xkd_ros.distill.partdistill.unit_samples import UnitCount, UnitSamples, collate_units, count_units
 from xkd_ros.distill.partdistill.units import Units
-from xkd_ros.distill.student_input import StudentConfig, StudentInput
+from xkd_ros.distill.student_input import StudentConfig, StudentInput, points_of
 from xkd_ros.nets.planes import make_planes
 from xkd_ros.nets.student import Student
 from xkd_ros.train.engine import fit
 
 _LEAST_FRAMES = 4
+_OF_TRAINING = frozenset({
+    "layer_decay", "drop_path", "gradient_checkpointing", "label_share", "labelled_share", "label_weight", "generated", "generated_share",
+})  # fmt: skip
 
 
 class AdaptConfig(PartDistillConfig):
@@ -42,6 +45,17 @@ class AdaptConfig(PartDistillConfig):
     steps: int | None = Field(100, ge=1)
     held_out: float = Field(0.25, gt=0, lt=1, description="last share of the frames, whose units decide whether the adaptation is kept")
     norms: bool = Field(False, description="let the batch norms of the embedding follow the new place too")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_what_does_nothing(cls, given: Any) -> Any:
+        """Say that a setting of training is none of adaptation, where only the head learns, from units alone."""
+        if isinstance(given, dict) and (recipe := given.get("recipe", "indoor")) in cls.table:
+            usual = {name: cls.model_fields[name].default for name in _OF_TRAINING} | cls._row(recipe, given)
+            for name in sorted(_OF_TRAINING & given.keys()):
+                if given[name] != usual[name]:
+                    raise ValueError(f"{name} does nothing in adaptation: it is of training, where the backbone learns from labels too")
+        return given
 
 
 class AdaptingStudent(nn.Module):
@@ -153,6 +167,7 @@ def adapt_student(
         folder,
         fabric,
         progress=progress,
+        size=points_of,
         watch=backward,
     )
     adapted = average.student.eval()

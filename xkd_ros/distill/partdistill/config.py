@@ -42,8 +42,12 @@ class RescoringConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     window_epochs: int = Field(5, ge=1, description="epochs of the moving average of the loss")
-    change: float = Field(0.01, ge=0, description="begin when it changes by less in an epoch, as a share of the first epoch's loss")
-    latest: float = Field(0.12, ge=0, le=1, description="begin after this share of the steps in any case, so that short runs get there")
+    change: float = Field(
+        0.01,
+        ge=0,
+        description="begin when it changes by less in an epoch, as a share of the first epoch's loss; told an epoch after the window",
+    )
+    latest: float = Field(0.12, ge=0, le=1, description="begin after this share of the steps in any case: in 25 epochs, this decides")
     agreement: Agreement = Field(
         "probability",
         description="argmax: share of a unit's points that the student gives its class, which is its weight, as published; probability: "

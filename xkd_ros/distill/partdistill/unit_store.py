@@ -100,7 +100,7 @@ class UnitStore:
         self.manifest = load_yaml(self._folder / MANIFEST_NAME, UnitManifest)
         if frames_hash is not None and frames_hash != self.manifest.frames_hash:
             raise ConfigError(f"the units in {folder} are of other frames; make them again into an empty folder")
-        self._parts = PartFiles(self._folder, [(part.name, part.frames) for part in self.manifest.parts], self._read, _REMEDY)
+        self._parts = PartFiles(self._folder, [(part.name, part.frames) for part in self.manifest.parts], self._read, self._check, _REMEDY)
 
     def __len__(self) -> int:
         return len(self._parts)
@@ -137,14 +137,18 @@ class UnitStore:
         part = self.manifest.parts[index]
         columns = {name: _column(folder, name, kind, part.units) for name, kind in _UNIT_COLUMNS.items()}
         columns |= {name: _column(folder, name, kind, part.members) for name, kind in _MEMBER_COLUMNS.items()}
-        columns |= {"first": _column(folder, "first", "<i8", part.frames + 1), "start": _column(folder, "start", "<i8", part.units + 1)}
-        for name, end in (("first", part.units), ("start", part.members)):
+        return columns | {
+            "first": _column(folder, "first", "<i8", part.frames + 1),
+            "start": _column(folder, "start", "<i8", part.units + 1),
+        }
+
+    def _check(self, folder: Path, columns: Columns) -> None:
+        for name, end in (("first", len(columns["label"])), ("start", len(columns["point"]))):
             check_divides(folder, name, columns[name], end, _REMEDY)
-        if part.units and int(columns["label"].max()) >= len(self.manifest.label_set):
+        if len(columns["label"]) and int(columns["label"].max()) >= len(self.manifest.label_set):
             raise XkdError(f"{folder / 'label'}.npy has class {columns['label'].max()} of {len(self.manifest.label_set)}; {_REMEDY}")
         if not ((columns["score"] >= 0) & (columns["score"] <= 1)).all():
             raise XkdError(f"{folder / 'score'}.npy has scores that are not between 0 and 1: damaged; {_REMEDY}")
-        return columns
 
 
 _REMEDY = "delete the folder and make the units again"

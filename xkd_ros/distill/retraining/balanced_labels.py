@@ -40,8 +40,9 @@ class RangeBalance:
         """Return the (C, A) bins from which on points are kept; `_BINS` where a pair has too few points."""
         total = self._counts.sum(-1)
         above = self._counts[..., ::-1].cumsum(-1)[..., ::-1]
-        # The lowest bin from which on no more than the share is kept.
-        first = (above > self._config.keep * total[..., None]).sum(-1)
+        # The lowest bin from which on no more than the share is kept, but the surest are kept even where they are more.
+        surest = np.where(self._counts > 0, np.arange(_BINS), 0).max(-1)
+        first = np.minimum((above > self._config.keep * total[..., None]).sum(-1), surest)
         return np.where(total < self._config.least_points, _BINS, first)
 
     def keep(self, labels: np.ndarray, confidence: np.ndarray, range_m: np.ndarray, thresholds: np.ndarray) -> np.ndarray:

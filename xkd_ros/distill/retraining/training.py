@@ -25,6 +25,7 @@ from xkd_ros.nets.checkpoint import write_weights
 from xkd_ros.nets.student import Student
 
 FIRST_FOLDER, FIRST_NAME, BALANCED_NAME = "first", "first.safetensors", "balanced.npz"
+_WAIT_S = 0.5
 _ENOUGH = 0.2
 
 
@@ -77,7 +78,9 @@ def train_twice(
         asked = ask(student, folder / FIRST_FOLDER)
         said = vote_on_places(lesson.frames, every, asked, lesson.classes, lesson.movers, config.retrain.votes)
         write_balanced_labels(lesson.frames, halves.between(said), lesson.classes, config.retrain, path)
-    fabric.barrier()
+    # Not a barrier: to ask about all frames may take longer than collectives wait.
+    while not path.is_file():
+        time.sleep(_WAIT_S)
     start = lesson.backbone
     if not config.retrain.afresh:
         start = Backbone.of(student.backbone, student.network, start.card.student, {"method": "first of two trainings"})
