@@ -51,6 +51,9 @@ def test_a_missing_package_is_one_line(tmp_path: Path) -> None:
         (("export", "indoor-24x64", "--version-compatible"), "give --tensorrt too"),
         (("simulate", "--seed", "1", "--rig", "no_such_rig", "-o", "w"), "no_such_rig"),
         (("simulate", "--seed", "4-2", "-o", "w"), "names no buildings"),
+        (("label", "x", "-o", "y", "--teacher", "t"), "give --fused too"),
+        (("calib", "x", "--check", "-o", "overlay.mcap"), "is no name of a picture"),
+        (("validate", "--bag", "nope", "--labels", "nope"), "bag nope does not exist"),
     ],
 )
 def test_errors_are_one_line(arguments: tuple[str, ...], message: str, tmp_path: Path) -> None:
@@ -74,3 +77,17 @@ def test_truncated_bag_is_named(tmp_path: Path) -> None:
     (tmp_path / "cut.mcap").write_bytes(b"\x89MCAP0\r\n" + bytes(40))
     result = _xkd("inspect", "cut.mcap", cwd=tmp_path)
     assert result.returncode == 1 and "cut.mcap" in result.stderr and "Traceback" not in result.stderr
+
+
+def test_a_calibration_is_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "rig.yaml").write_text("made with care")
+    result = _xkd("calib", "bag", cwd=tmp_path)
+    assert result.returncode == 1 and "rig.yaml exists already" in result.stderr
+    assert (tmp_path / "rig.yaml").read_text() == "made with care"
+
+
+def test_a_folder_of_recordings_says_how_to_name_them(tmp_path: Path) -> None:
+    (tmp_path / "walks" / "a").mkdir(parents=True)
+    (tmp_path / "walks" / "a" / "metadata.yaml").write_text("")
+    result = _xkd("inspect", "walks", cwd=tmp_path)
+    assert result.returncode == 1 and "it holds 1 recordings: name them one by one, such as walks/a" in " ".join(result.stderr.split())

@@ -9,6 +9,7 @@ import pytest
 
 pytest.importorskip("rclpy", reason="rclpy is not installed: pip install 'xkd_ros[ros]'")
 
+from xkd_ros.core.errors import BagError
 from xkd_ros.pipeline.bench.node import run_bench_node
 from xkd_ros.pipeline.demo import run_demo
 
@@ -30,6 +31,14 @@ def test_summary_has_its_keys_and_the_scans_add_up(demo: Path) -> None:
     assert summary["scans_out"] + sum(summary["dropped"].values()) == 20 and summary["dropped"]["unexplained"] == 0
     assert set(summary["stage_ms"]) == {"decode", "preprocess", "inference", "postprocess", "publish", "total"}
     assert summary["pairs"] >= 1
+
+
+def test_a_walk_of_somebody_else_is_not_replaced(tmp_path: Path, tiny_model: Path) -> None:
+    (tmp_path / "walk").mkdir()
+    (tmp_path / "walk" / "precious").write_text("")
+    with pytest.raises(BagError, match="is no walk of a demo"):
+        run_demo(tmp_path, tiny_model, seed=75, rig="ouster16", seconds=2.0)
+    assert (tmp_path / "walk" / "precious").exists()
 
 
 def test_pictures_and_viewer_recording(demo: Path) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from xkd_ros.core.errors import ConfigError
+from xkd_ros.core.errors import BagError, ConfigError
 from xkd_ros.pipeline import walks as module
 from xkd_ros.pipeline.simulation import load_truth, run_simulations
 from xkd_ros.pipeline.walks import Walk, read_seeds, simulate_walks
@@ -43,7 +44,26 @@ def test_each_rig_walks_through_each_building_in_few_frames(tmp_path: Path, caps
 def test_recordings_that_exist_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[str] = []
     monkeypatch.setattr(module, "_simulate", lambda walk, path: (path.mkdir(parents=True), made.append(walk.name)))
+    monkeypatch.setattr(module, "difference", lambda walk, path: "")
     wanted = [Walk("vlp32", seed, 1.0, 2) for seed in (1, 2, 3)]
     simulate_walks(wanted[:2], tmp_path, 1)
     paths = simulate_walks(wanted, tmp_path, 1)
     assert made == ["vlp32-001", "vlp32-002", "vlp32-003"] and [path.name for path in paths] == made
+
+
+def test_recordings_of_other_walks_are_not_taken_for_these(tmp_path: Path) -> None:
+    walk = Walk("vlp32", 3, 0.4, 2, pictures=False)
+    simulate_walks([walk], tmp_path, 1)
+    assert simulate_walks([walk], tmp_path, 1) == [tmp_path / walk.name]
+    others = {
+        "0.4 s": replace(walk, seconds=0.5),
+        "2 scans instead of 4": replace(walk, every=1),
+        "without pictures": replace(walk, pictures=True),
+    }
+    for told, other in others.items():
+        with pytest.raises(BagError, match=f"vlp32-003 is of another walk .*{told}"):
+            simulate_walks([other], tmp_path, 1)
+    assert module.difference(Walk("ouster16", 4, 0.4, 2, pictures=False), tmp_path / walk.name) == "building 3, rig vlp32"
+    (tmp_path / "vlp32-009").mkdir()
+    with pytest.raises(BagError, match="no simulated recording"):
+        simulate_walks([replace(walk, building=9)], tmp_path, 1)

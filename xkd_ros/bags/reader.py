@@ -273,7 +273,10 @@ def _find(path: Path) -> Path:
     if path.is_dir():
         if not (path / "metadata.yaml").is_file():
             files = sorted(file.name for file in path.iterdir() if file.suffix in _FILES)
+            within = sorted(folder.name for folder in path.iterdir() if (folder / "metadata.yaml").is_file())
             hint = f"open {path / files[0]} itself, or run `ros2 bag reindex {path}`" if files else "it is not a bag folder"
+            if within and not files:
+                hint = f"it holds {len(within)} recordings: name them one by one, such as {path / within[0]}, or all with {path}/*"
             raise BagError(f"folder {path} has no metadata.yaml; {hint}")
     elif path.suffix not in _FILES:
         hint = "; run `rosbag reindex` on it first" if path.name.endswith(".bag.active") else ""

@@ -51,17 +51,19 @@ class BagWriter:
             typestore: Message definitions; None is ROS 2 Jazzy.
         Raises:
             BagError: the path exists and may not be overwritten.
-            ConfigError: unknown storage, or one that contradicts the ending of the path.
+            ConfigError: unknown storage, one that contradicts the ending of the path, or the ending of ROS 1.
         """
         require("rosbags", "writing bags", "pip install rosbags")
         self.path = Path(path)
         named = _SUFFIXES.get(self.path.suffix)
+        if self.path.suffix == ".bag":
+            raise ConfigError(f"{self.path} is a name of ROS 1; write {self.path.with_suffix('.mcap')}, or a folder without an ending")
         if storage is not None and storage not in get_args(Storage):
             raise ConfigError(f"bag storage '{storage}' is unknown; use {' or '.join(get_args(Storage))}")
         if storage is not None and named is not None and storage != named:
             raise ConfigError(f"{self.path} ends like {named} but storage {storage} was asked for; make them agree")
         if self.path.exists() and not overwrite:
-            raise BagError(f"{self.path} exists already; choose another name, remove it, or allow overwriting")
+            raise BagError(f"{self.path} exists already; choose another name, or remove it")
         self.storage: Storage = storage or named or "mcap"
         self._single_file = named is not None
         self._typestore = typestore or jazzy()
@@ -197,7 +199,7 @@ class BagWriter:
             return BagError(f"{reason} {self.path} ({free:.0f} MB free); nothing was kept: free space or choose another disk")
         if number in (errno.EACCES, errno.EPERM, errno.EROFS):
             return BagError(f"no permission to write {self.path}; choose another folder or change its owner")
-        return BagError(f"cannot write {self.path}: {text}")
+        return BagError(text if str(self.path) in text else f"cannot write {self.path}: {text}")
 
 
 def _existing(path: Path) -> Path:

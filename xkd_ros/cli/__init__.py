@@ -52,6 +52,7 @@ def main() -> None:
             raise
         _fail(f"this command needs the package '{error.name}', which is not installed here; `pip install 'xkd_ros[all]'` brings everything")
     except KeyboardInterrupt:
+        Console(stderr=True).print("interrupted; what can go on goes on where it stopped when the same command is given again")
         sys.exit(130)
 
 

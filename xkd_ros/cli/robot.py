@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from xkd_ros.cli.options import DEFAULT_MODEL, BagPath, Headings, Json, Model, Out, PointsTopic, RealBag, RealLabels, RigPath, Threads
+from xkd_ros.core.errors import ConfigError
 from xkd_ros.core.share import find_model
 
 app = typer.Typer()
@@ -66,7 +67,10 @@ def inspect(bag: BagPath, topic: PointsTopic = None, rig: RigPath = None) -> Non
 @app.command()
 def calib(
     bag: BagPath,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Rig YAML to write, or the picture with --check.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Rig YAML to write (rig.yaml), or with --check the picture (calibration.png)."),
+    ] = None,
     topic: PointsTopic = None,
     rig: RigPath = None,
     check: Annotated[bool, typer.Option("--check", help="Draw the points over an image, coloured by depth.")] = False,
@@ -75,7 +79,7 @@ def calib(
     from xkd_ros.pipeline.inspection import write_overlay, write_rig
 
     if check:
-        write_overlay(bag, rig, out or Path("calibration.png"))
+        write_overlay(bag, rig, out or Path("calibration.png"), topic)
     else:
         write_rig(bag, out or Path("rig.yaml"), topic, rig)
 
@@ -100,6 +104,8 @@ def label(
     from xkd_ros.pipeline.labelling import label_bag
     from xkd_ros.teacher.model_folder import DEFAULT_TEACHER
 
+    if teacher is not None and not fused:
+        raise ConfigError("--teacher is of the fused head: give --fused too")
     asked, folder = (teacher or DEFAULT_TEACHER) if fused else None, find_model(model)
     label_bag(bag, out, folder, pictures, topic, backend, threads, teacher=asked, rig=rig, ply=ply, kitti=kitti, headings=headings)
 

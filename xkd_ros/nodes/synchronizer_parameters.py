@@ -15,7 +15,7 @@ Publishes:   synced/points, synced/<camera>/image (synced/<camera>/image/compres
 Calibration: a rig YAML, or CameraInfo and TF
 
 Examples:
-  xkd_synchronizer --ros-args -r points:=/os_cloud_node/points -p rig:=config/rigs/ouster16.yaml
+  xkd_synchronizer --ros-args -r points:=/os_cloud_node/points -p rig:=rig.yaml   (as `xkd calib` writes it)
   xkd_synchronizer --ros-args -r points:=/velodyne_points -p images:=/camera/image_raw -p record:=/data/pairs"""
 
 POLICIES = ("nearest", "approximate", "exact")

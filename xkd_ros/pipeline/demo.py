@@ -11,6 +11,7 @@ from rich.table import Table
 
 from xkd_ros.bags.calibration import rig_from_bag
 from xkd_ros.core.card import load_card
+from xkd_ros.core.errors import BagError
 from xkd_ros.core.files import write_atomic
 from xkd_ros.core.labels import INDOOR12_TO_STRUCT4, LabelSet
 from xkd_ros.core.rig import save_rig
@@ -20,9 +21,10 @@ from xkd_ros.pipeline.demo_pictures import draw_pictures, write_rerun
 from xkd_ros.pipeline.live_run import LiveRun, run_live
 from xkd_ros.pipeline.progress import console
 from xkd_ros.pipeline.simulation import SimulatedTruth, load_truth, run_simulation
-from xkd_ros.pipeline.walks import Walk
+from xkd_ros.pipeline.walks import Walk, difference
 
 _PICTURES = 4
+_SUMMARY = "summary.json"
 
 
 def run_demo(out: Path, model: Path, seed: int, rig: str, seconds: float) -> None:
@@ -39,8 +41,11 @@ def run_demo(out: Path, model: Path, seed: int, rig: str, seconds: float) -> Non
     """
     card = load_card(model)
     walk = out / "walk"
-    if not _same_walk(walk, seed, rig, seconds):
-        run_simulation(Walk(rig, seed, seconds, 1), walk, overwrite=True)
+    wanted = Walk(rig, seed, seconds, 1)
+    if not walk.exists() or difference(wanted, walk):
+        if walk.exists() and not (out / _SUMMARY).is_file():
+            raise BagError(f"{walk} is no walk of a demo; choose another folder with -o, or remove it")
+        run_simulation(wanted, walk, overwrite=True)
     rig_config = rig_from_bag(walk)
     save_rig(rig_config, out / "rig.yaml")
     live = out / "live"
@@ -53,7 +58,7 @@ def run_demo(out: Path, model: Path, seed: int, rig: str, seconds: float) -> Non
     confusion = _score(predicted, truth, len(card.labels))
     summary = summarise(run, confusion, card.labels)
     summary.update(building=seed, rig=rig, model=card.name, card=card.hash, backend=run.report.get("backend", ""))
-    write_atomic(out / "summary.json", json.dumps(summary, indent=1) + "\n")
+    write_atomic(out / _SUMMARY, json.dumps(summary, indent=1) + "\n")
     with console.status("drawing pictures"):
         chosen = (
             [int(stamp) for stamp in original[np.unique(np.linspace(0, len(original) - 1, _PICTURES).astype(int))]] if len(original) else []
@@ -65,7 +70,7 @@ def run_demo(out: Path, model: Path, seed: int, rig: str, seconds: float) -> Non
     console.print(
         f"3D viewer: {'.venv/bin/' if Path('.venv/bin/rerun').exists() else ''}rerun {viewer}" if viewer else "no rerun-sdk: no .rrd file"
     )
-    console.print(f"figures: {out / 'summary.json'}")
+    console.print(f"figures: {out / _SUMMARY}")
 
 
 def summarise(run: LiveRun, confusion: Confusion, labels: LabelSet) -> dict[str, Any]:
@@ -97,13 +102,6 @@ def _collapse(confusion: Confusion) -> Confusion:
     columns = np.append(rows, 4)
     np.add.at(result.counts, (rows[:, None].astype(int), columns[None].astype(int)), confusion.counts)
     return result
-
-
-def _same_walk(walk: Path, seed: int, rig: str, seconds: float) -> bool:
-    if not (walk / "metadata.yaml").is_file():
-        return False
-    facts = load_truth(walk).facts
-    return (facts["seed"], facts["rig"], facts["seconds"]) == (seed, rig, seconds)
 
 
 def _load_labels(folder: Path, run: LiveRun) -> dict[int, np.ndarray]:

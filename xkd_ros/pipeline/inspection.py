@@ -13,7 +13,10 @@ from xkd_ros.bags.calibration import calib
 from xkd_ros.bags.inspection import inspect
 from xkd_ros.bags.overlay import calib_check
 from xkd_ros.bags.report import BagReport, Need
+from xkd_ros.core.errors import ConfigError
 from xkd_ros.pipeline.progress import console
+
+_PICTURES = (".png", ".jpg", ".jpeg")
 
 
 def print_inspection(bag: Path, points: str | None = None, rig: Path | None = None) -> None:
@@ -32,20 +35,26 @@ def write_rig(bag: Path, out: Path, points: str | None = None, rig: Path | None 
 
     Raises:
         CalibrationError: no camera of the recording is calibrated.
+        ConfigError: the file exists: it may hold a calibration that somebody made with care.
     """
+    if out.exists():
+        raise ConfigError(f"{out} exists already; choose another name with -o, or remove it")
     found = calib(bag, out, points, rig)
     cameras = ", ".join(f"{camera.name} ({camera.model}, {camera.width}x{camera.height})" for camera in found.cameras)
     console.print(f"wrote {out}: lidar {found.lidar.topic}, cameras: {cameras or 'none'}")
     console.print(f"look at it: xkd calib {bag} --check --rig {out} -o overlay.png")
 
 
-def write_overlay(bag: Path, rig: Path | None, out: Path) -> None:
+def write_overlay(bag: Path, rig: Path | None, out: Path, points: str | None = None) -> None:
     """Write the picture that shows whether a calibration is right.
 
     Raises:
         CalibrationError: nothing to project with.
+        ConfigError: the file to write is no picture.
     """
-    for check in calib_check(bag, rig, out):
+    if out.suffix.lower() not in _PICTURES:
+        raise ConfigError(f"{out} is no name of a picture; write one that ends in {' or '.join(_PICTURES)}")
+    for check in calib_check(bag, rig, out, points=points):
         inside = ", ".join(f"{seen} ({hidden} hidden)" for seen, hidden in zip(check.in_image, check.hidden))
         turn = (
             "too few edges to tell"

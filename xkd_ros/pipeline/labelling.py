@@ -70,8 +70,9 @@ def label_bag(
     Raises:
         BagError, ModelError: named in one line.
     """
-    head = FusedLabels.load(model, teacher, backend, threads) if teacher else None
-    segmenter = head.fused.segmenter if head else Segmenter.load(model, backend=backend, threads=threads)
+    with console.status(f"loading {model.name}; the first time on a machine its loops are compiled, half a minute"):
+        head = FusedLabels.load(model, teacher, backend, threads) if teacher else None
+        segmenter = head.fused.segmenter if head else Segmenter.load(model, backend=backend, threads=threads)
     segmenter.headings = headings
     with open_recording(bag) as recording:
         points_topic = recording.find_points_topic(topic)

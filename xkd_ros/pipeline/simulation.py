@@ -57,7 +57,8 @@ def run_simulations(walks: Sequence[Walk], out: Path, processes: int | None = No
         simulate_walks(walks, out, processes or os.cpu_count() or 1, show_count(display, task))
     there = f" ({kept} were there and are kept)" if kept else ""
     console.print(f"wrote {len(walks) - kept} recordings to {out}{there}: each {walks[0].every}. scan of {walks[0].seconds:g} s")
-    console.print(f"go on with `xkd learn {out}/* -o models/site`")
+    if all(walk.pictures for walk in walks):
+        console.print(f"go on with `xkd learn {out}/* -o models/site`")
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,6 +6,7 @@ import json as json_module
 from pathlib import Path
 from typing import Any
 
+from rich.progress import Progress
 from rich.table import Table
 
 from xkd_ros.core.card import save_card
@@ -53,15 +54,19 @@ def run_validation(
         raise ConfigError("really labelled scans need both --bag and --labels")
     if remember_entropy and not seeds:
         raise ConfigError("--remember-entropy needs simulated buildings: give --seeds")
+    real = [] if bag is None or labels is None else load_labelled_bag(bag, labels)
     segmenter = Segmenter.load(model)
     segmenter.headings = headings
     results: dict[str, Score] = {}
-    if seeds:
-        simulated = _simulated(read_seeds(seeds))
-        results.update({f"{_SIMULATED}{rig}": score(segmenter.segment, scans) for rig, scans in simulated.items()})
-    if bag is not None and labels is not None:
-        real = load_labelled_bag(bag, labels)
-        results.update({f"real, {name}": result for name, result in score_variants(segmenter.segment, real).items()})
+    with make_progress() as display:
+        if seeds:
+            for rig, scans in _simulated(read_seeds(seeds), display).items():
+                task = display.add_task(f"labelling {rig}", total=len(scans), note="")
+                results[f"{_SIMULATED}{rig}"] = score(segmenter.segment, display.track(scans, task_id=task))
+        if real:
+            task = display.add_task("labelling real scans", total=None, note="")
+            results.update({f"real, {name}": result for name, result in score_variants(segmenter.segment, real).items()})
+            display.remove_task(task)
     entropy = sum((result.entropy for name, result in results.items() if name.startswith(_SIMULATED)), EntropyHistogram())
     summaries: dict[str, Any] = {name: result.summary() for name, result in results.items()}
     console.print(_table("four structural classes", STRUCT4.names, {name: rows["struct4"] for name, rows in summaries.items()}))
@@ -76,18 +81,17 @@ def run_validation(
         write_atomic(json, json_module.dumps(facts, indent=1) + "\n")
 
 
-def _simulated(seeds: range) -> dict[str, list[LabelledScan]]:
+def _simulated(seeds: range, display: Progress) -> dict[str, list[LabelledScan]]:
     """Walk every rig through each building for two seconds and keep every fifth scan; only the lidar is simulated."""
     scans: dict[str, list[LabelledScan]] = {rig: [] for rig in RIGS}
-    with make_progress() as display:
-        task = display.add_task("simulating validation buildings", total=len(seeds) * len(RIGS), note="")
-        for seed in seeds:
-            for rig in RIGS:
-                walk = Walkthrough(seed, load_simulated_rig(rig), _WALK_S, None)
-                for index in range(0, walk.scans, _EVERY):
-                    scan, truth = walk.scan(index, 0)
-                    scans[rig].append(LabelledScan(scan, truth, INDOOR12_TO_STRUCT4[truth]))
-                display.advance(task)
+    task = display.add_task("simulating validation buildings", total=len(seeds) * len(RIGS), note="")
+    for seed in seeds:
+        for rig in RIGS:
+            walk = Walkthrough(seed, load_simulated_rig(rig), _WALK_S, None)
+            for index in range(0, walk.scans, _EVERY):
+                scan, truth = walk.scan(index, 0)
+                scans[rig].append(LabelledScan(scan, truth, INDOOR12_TO_STRUCT4[truth]))
+            display.advance(task)
     return scans
 
 

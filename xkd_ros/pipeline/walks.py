@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 from collections.abc import Sequence
@@ -9,10 +10,10 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
-from xkd_ros.core.errors import ConfigError
+from xkd_ros.core.errors import BagError, ConfigError
 from xkd_ros.core.progress import Report
 from xkd_ros.worlds.crowd import WALKERS
-from xkd_ros.worlds.simulate import simulate
+from xkd_ros.worlds.simulate import TRUTH_FILE, rig_for, scans_of, simulate
 
 
 @dataclass(frozen=True)
@@ -56,9 +57,12 @@ def simulate_walks(walks: Sequence[Walk], folder: Path, processes: int, progress
         Paths of all recordings, in the order given.
     Raises:
         ConfigError: no such rig.
-        BagError: the folder cannot be written.
+        BagError: the folder cannot be written, or what is there is of other walks.
     """
     paths = [folder / walk.name for walk in walks]
+    for walk, path in zip(walks, paths):
+        if path.exists() and (other := difference(walk, path)):
+            raise BagError(f"{path} is of another walk ({other}); remove it, or choose another folder")
     missing = [(walk, path) for walk, path in zip(walks, paths) if not path.exists()]
     done = len(walks) - len(missing)
 
@@ -79,6 +83,24 @@ def simulate_walks(walks: Sequence[Walk], folder: Path, processes: int, progress
             future.result()
             report(1)
     return paths
+
+
+def difference(walk: Walk, path: Path) -> str:
+    """Say in what a recording differs from a walk, as far as the facts beside it tell; empty where it is that walk."""
+    try:
+        facts = json.loads((path / TRUTH_FILE).read_text())
+        seed, rig, seconds, scans, images = (facts[name] for name in ("seed", "rig", "seconds", "scans", "images"))
+    except (OSError, ValueError, KeyError, TypeError):
+        return "it is no simulated recording"
+    wanted, wanted_rig = scans_of(walk.seconds, walk.every), rig_for(walk.rig, walk.building, walk.pictures).rig
+    told = {
+        f"building {seed}": seed == walk.building,
+        f"rig {rig}": rig == wanted_rig.name,
+        f"{seconds:g} s": seconds == walk.seconds,
+        f"{scans} scans instead of {wanted}": scans == wanted,
+        "with pictures" if images else "without pictures": bool(images) == bool(wanted_rig.cameras),
+    }
+    return ", ".join(what for what, same in told.items() if not same)
 
 
 def _simulate(walk: Walk, path: Path) -> None:

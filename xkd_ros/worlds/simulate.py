@@ -30,9 +30,9 @@ from xkd_ros.worlds import recording
 from xkd_ros.worlds.crowd import WALKERS
 from xkd_ros.worlds.measuring import measure
 from xkd_ros.worlds.sensors import SENSORS
-from xkd_ros.worlds.simulated_rig import load_simulated_rig
+from xkd_ros.worlds.simulated_rig import SimulatedRig, load_simulated_rig
 from xkd_ros.worlds.varied_rig import VARIED, varied_rig
-from xkd_ros.worlds.walkthrough import SCAN_PERIOD_S, Walkthrough, split_of
+from xkd_ros.worlds.walkthrough import SCAN_PERIOD_S, Walkthrough, scans_in, split_of
 
 log = logging.getLogger(__name__)
 TRUTH_FOLDER, TRUTH_FILE = "truth", "truth.json"
@@ -118,10 +118,8 @@ def simulate(
     if out.suffix in (".mcap", ".db3", ".bag"):
         raise ConfigError(f"{out} names a file, but a simulation is a folder (bag and true labels); use {out.with_suffix('')}")
     if out.exists() and not overwrite:
-        raise BagError(f"{out} exists already; choose another name, remove it, or allow overwriting")
-    simulated_rig = varied_rig(seed) if str(rig) == VARIED else load_simulated_rig(rig)
-    if not pictures:
-        simulated_rig = replace(simulated_rig, rig=simulated_rig.rig.model_copy(update={"cameras": []}))
+        raise BagError(f"{out} exists already; choose another name, or remove it")
+    simulated_rig = rig_for(rig, seed, pictures)
     walk = Walkthrough(seed, simulated_rig, seconds, family, walkers)
     with atomic_path(out) as temporary:
         # rosbags names the storage file after its folder, so the bag grows under its final name inside the temporary folder.
@@ -193,8 +191,19 @@ def _save_truth(path: Path, labels: np.ndarray, world_from_lidar: np.ndarray) ->
         np.savez_compressed(file, labels=labels.astype(np.uint8), world_from_lidar=world_from_lidar)
 
 
+def rig_for(rig: str | Path, seed: int, pictures: bool) -> SimulatedRig:
+    """Find or make the rig of a walk, without its cameras where there are to be no pictures; arguments as for `simulate`."""
+    found = varied_rig(seed) if str(rig) == VARIED else load_simulated_rig(rig)
+    return found if pictures else replace(found, rig=found.rig.model_copy(update={"cameras": []}))
+
+
+def scans_of(seconds: float, every: int) -> int:
+    """Count the scans of a walk of which each `every`-th is measured."""
+    return -(-scans_in(seconds) // every)
+
+
 def _summarise(walk: Walkthrough, every: int) -> SimulationSummary:
-    rig, building, scans = walk.rig.rig, walk.building, -(-walk.scans // every)
+    rig, building, scans = walk.rig.rig, walk.building, scans_of(walk.seconds, every)
     return SimulationSummary(
         seed=walk.seed,
         split=split_of(walk.seed),

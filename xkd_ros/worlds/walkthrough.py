@@ -44,6 +44,11 @@ def family_of(seed: int) -> str:
     return "test" if split_of(seed) in ("val", "test") else "train"
 
 
+def scans_in(seconds: float) -> int:
+    """Count the scans of a walk."""
+    return max(1, round(seconds / SCAN_PERIOD_S))
+
+
 class Walkthrough:
     """A rig in a building.
 
@@ -85,7 +90,7 @@ class Walkthrough:
     @property
     def scans(self) -> int:
         """Number of scans."""
-        return max(1, round(self.seconds / SCAN_PERIOD_S))
+        return scans_in(self.seconds)
 
     def world_from_lidar(self, time_s: float) -> np.ndarray:
         """Return the lidar's pose at a moment; (4, 4) float64."""
