@@ -86,8 +86,7 @@ class SynchronizerNode(Node):
                 raw=True,
                 event_callbacks=subscription_events(self, self._points_topic),
             )
-        every(self, 0.05, self._on_deadline, "pairing")
-        every(self, 0.2, self._look_for_types, "image topics")
+        every(self, 0.05, self._on_tick, "pairing")
         every(self, 1.0, self._publish_report, "statistics")
 
     def close(self) -> bool:
@@ -131,14 +130,10 @@ class SynchronizerNode(Node):
 
         return on_image
 
-    def _on_deadline(self) -> None:
+    def _on_tick(self) -> None:
         if self._filters is None:
             self._emit_all(self._pairer.expire(time.monotonic_ns()))
-
-    def _look_for_types(self) -> None:
-        for camera in self._cameras:
-            camera.look_for_type()
-        if self._filters is not None and self._matcher is None and all(camera.listening for camera in self._cameras):
+        elif self._matcher is None and all(camera.listening for camera in self._cameras):
             self._matcher = self._make_matcher()
 
     def _make_matcher(self) -> Any:
