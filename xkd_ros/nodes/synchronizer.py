@@ -16,12 +16,12 @@ from xkd_ros.core.errors import XkdError, require
 from xkd_ros.core.rig import load_rig
 from xkd_ros.core.types import Scan
 from xkd_ros.msgs.cloud import decode_cloud
-from xkd_ros.msgs.header import stamp_ns
 from xkd_ros.nodes.callbacks import every, guarded
 from xkd_ros.nodes.camera_input import list_sources
 from xkd_ros.nodes.camera_stream import CameraStream
 from xkd_ros.nodes.colouring import colour_scan, make_coloured_cloud
 from xkd_ros.nodes.extrinsics import Extrinsics
+from xkd_ros.nodes.filter_matcher import FilterMatcher
 from xkd_ros.nodes.pair_recorder import PairRecorder
 from xkd_ros.nodes.pair_report import PairReport
 from xkd_ros.nodes.qos import deaf_to, make_profile, subscription_events
@@ -75,8 +75,7 @@ class SynchronizerNode(Node):
         self._coloured_output = self.create_publisher(PointCloud2, "synced/points_rgb", qos_out)
         self._points_topic = self.resolve_topic_name("points")
         self._report = PairReport(self)
-        self._matcher: Any = None
-        self._newest_image_ns: dict[int, int] = {}  # per camera; only for the policies of message_filters, which count nothing
+        self._matcher: FilterMatcher | None = None
         if self._filters is None:
             self.create_subscription(
                 PointCloud2,
@@ -126,7 +125,6 @@ class SynchronizerNode(Node):
                 self._emit_all(self._pairer.push_image(stamp, raw, number))
             else:
                 self.statistics.images[number] += 1
-                self._newest_image_ns[number] = stamp
 
         return on_image
 
@@ -134,31 +132,14 @@ class SynchronizerNode(Node):
         if self._filters is None:
             self._emit_all(self._pairer.expire(time.monotonic_ns()))
         elif self._matcher is None and all(camera.listening for camera in self._cameras):
-            self._matcher = self._make_matcher()
+            kinds = [(PointCloud2, "points"), *((camera.image_type, camera.source.image_topic) for camera in self._cameras)]
+            inputs = [self._filters.Subscriber(self, kind, topic, qos_profile=self._qos_in) for kind, topic in kinds]
+            on_pair = guarded(self, self._on_match, "pair not used")
+            limits = (self._values.max_waiting, self._values.max_dt_s if self._values.policy == "approximate" else None)
+            self._matcher = FilterMatcher(self._filters, inputs, *limits, self.statistics, on_pair)
 
-    def _make_matcher(self) -> Any:
-        """Set up the matching of message_filters, whose subscribers hand over message objects."""
-        kinds = [(PointCloud2, "points"), *((camera.image_type, camera.source.image_topic) for camera in self._cameras)]
-        inputs = [self._filters.Subscriber(self, kind, topic, qos_profile=self._qos_in) for kind, topic in kinds]
-        statistics = self._pairer.statistics
-
-        def count_scan(cloud: Any) -> None:
-            statistics.scans += 1
-            statistics.nearest_ns.extend(newest - stamp_ns(cloud) for newest in self._newest_image_ns.values())
-
-        def on_match(*messages: Any) -> None:
-            statistics.pairs += 1
-            statistics.offsets_ns.extend(stamp_ns(image) - stamp_ns(messages[0]) for image in messages[1:])
-            scan, *images = (serialize_message(message) for message in messages)
-            self._emit(scan, images)
-
-        inputs[0].registerCallback(count_scan)
-        if self._values.policy == "exact":
-            matcher = self._filters.TimeSynchronizer(inputs, self._values.max_waiting)
-        else:
-            matcher = self._filters.ApproximateTimeSynchronizer(inputs, self._values.max_waiting, self._values.max_dt_s)
-        matcher.registerCallback(guarded(self, on_match, "pair not used"))
-        return matcher
+    def _on_match(self, scan: Any, *images: Any) -> None:
+        self._emit(serialize_message(scan), [serialize_message(image) for image in images])
 
     # Outputs
 
