@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +130,23 @@ def test_an_error_on_the_way_leaves_nothing_and_stays_the_error(tmp_path: Path, 
         raise KeyboardInterrupt
     with pytest.raises(ValueError, match="theirs"), BagWriter(tmp_path / name) as writer:
         raise ValueError("theirs")
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["bag", "bag.mcap", "bag.db3"])
+def test_a_disk_that_refused_once_leaves_nothing_even_if_nobody_listens(
+    tmp_path: Path, typestore: Any, drive: Any, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    cloud = make_cloud(drive.scan(0), typestore.types)
+    with pytest.raises(BagError, match="no room left for"), BagWriter(tmp_path / name) as writer:
+        writer.write("/points", cloud, 1)
+        with monkeypatch.context() as full, suppress(BagError):
+            full.setattr(writer._writer, "write", refuse)
+            writer.write("/points", cloud, 2)
+        writer.write("/points", cloud, 3)
     assert os.listdir(tmp_path) == []
 
 

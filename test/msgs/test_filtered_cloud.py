@@ -45,6 +45,18 @@ def test_what_does_not_fit_is_named(simple_message: Any) -> None:
         select_points(message, np.ones(5, bool), TYPES)
 
 
+def test_the_bytes_are_handed_over_behind_the_constructor(simple_message: Any) -> None:
+    """That of rclpy copies them twice."""
+    made = []
+
+    def build(**fields: Any) -> SimpleNamespace:
+        made.append(len(fields["data"]))
+        return SimpleNamespace(**fields)
+
+    cloud = select_points(simple_message(5), np.ones(5, bool), {"sensor_msgs/msg/PointCloud2": build})
+    assert made == [0] and cloud.data == bytes(simple_message(5).data)
+
+
 def test_rosbags_messages(simple_message: Any, typestore: Any) -> None:
     cloud = select_points(simple_message(5), np.arange(5) % 2 == 0, typestore.types)
     cloud.fields = []

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import struct
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -213,6 +214,20 @@ def test_messages_of_rosbags_and_rclpy(simple_message: Any, typestore: Any) -> N
     serialization = pytest.importorskip("rclpy.serialization", reason="rclpy is not installed")
     received = typestore.deserialize_cdr(serialization.serialize_message(live), "sensor_msgs/msg/PointCloud2")
     assert received.data.tobytes() == bytes(parts.data)
+
+
+def test_the_bytes_are_handed_over_behind_the_constructor(simple_message: Any) -> None:
+    """That of rclpy copies them twice."""
+    made = []
+
+    def build(**fields: Any) -> SimpleNamespace:
+        made.append(len(fields["data"]))
+        return SimpleNamespace(**fields)
+
+    parts = LabelledCloudFormat().encode(simple_message(5), make_segmentation(5), PALETTE)
+    types = {"sensor_msgs/msg/PointCloud2": build, "sensor_msgs/msg/PointField": SimpleNamespace}
+    message = parts.to_message(None, types)
+    assert made == [0] and message.data is parts.data
 
 
 def test_encoding_a_large_cloud_is_fast(plain_cloud: Any, simple_message: Any) -> None:

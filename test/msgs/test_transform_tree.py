@@ -62,3 +62,36 @@ def test_impossible_rotations_are_refused(typestore: Any, name: str, value: floa
     setattr(message.transforms[0].transform.rotation, name, value)
     with pytest.raises(CalibrationError, match="a -> b"):
         TransformTree().add_message(message)
+
+
+def test_a_frame_hangs_from_the_parent_it_was_given_last() -> None:
+    tree = TransformTree()
+    tree.add("lidar", "camera", make_transform(np.eye(3), [1, 0, 0]))
+    tree.add("base", "lidar", np.eye(4))
+    tree.add("base", "camera", make_transform(np.eye(3), [5, 0, 0]))
+    np.testing.assert_array_equal(tree.lookup("lidar", "camera")[:3, 3], [5, 0, 0])
+    assert set(tree.edges) == {("base", "lidar"), ("base", "camera")}
+
+
+def test_frames_that_lead_round_in_a_circle_end_somewhere() -> None:
+    tree = TransformTree()
+    for parent, child in (("a", "b"), ("b", "c"), ("c", "a"), ("c", "c")):
+        tree.add(parent, child, np.eye(4))
+    assert tree.lookup("a", "c").shape == (4, 4)
+    with pytest.raises(CalibrationError, match="known frames: a, b, c"):
+        tree.lookup("a", "elsewhere")
+
+
+def test_a_frame_may_be_added_while_another_is_looked_up() -> None:
+    class Interrupted(np.ndarray):
+        """Where another thread takes over in the middle of a lookup."""
+
+        def __matmul__(self, other: np.ndarray) -> np.ndarray:
+            tree.add("base", f"new{len(tree.edges)}", np.eye(4))
+            return np.asarray(self) @ other
+
+    tree = TransformTree()
+    tree.add("base", "lidar", np.eye(4).view(Interrupted))
+    tree.add("base", "camera", np.eye(4))
+    np.testing.assert_array_equal(tree.lookup("camera", "lidar"), np.eye(4))
+    assert len(tree.edges) == 3

@@ -94,6 +94,16 @@ def test_lists_are_arrays_or_texts_with_commas(graph, given, text):
     assert SMALL.values(node).names == text
 
 
+@pytest.mark.parametrize(("given", "text"), [(["a", "b c"], "a, b c"), ("a,b", "a,b"), ([], ""), (7, "7")])
+def test_lists_may_be_set_later_as_arrays_or_texts_with_commas(graph, given, text):
+    node = declare(graph, ["-p", "names:=before"])
+    (result,) = node.set_parameters([Parameter("names", value=given)])
+    assert result.successful, result.reason
+    assert SMALL.values(node).names == text
+    assert not node.set_parameters([Parameter("names", value=[1, 2])])[0].successful
+    assert SMALL.values(node).names == text
+
+
 def test_wrong_values_later_are_refused_with_the_reason(graph):
     node = declare(graph)
     for name, value, sentence in (("speed_hz", 99.0, "range"), ("mode", "slwo", "did you mean 'slow'"), ("path", "x", "read-only")):

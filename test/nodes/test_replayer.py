@@ -14,7 +14,10 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, PointCloud2
 
 from xkd_ros.bags.reader import Bag
 from xkd_ros.bags.ros2_form import ros2_bytes
+from xkd_ros.bags.writer import BagWriter
 from xkd_ros.core.errors import BagError, ConfigError
+from xkd_ros.core.types import Scan
+from xkd_ros.msgs.build import make_cloud
 from xkd_ros.msgs.header import stamp_ns
 from xkd_ros.nodes.replayer import ReplayerNode
 from xkd_ros.nodes.restamp import header_stamp_ns, shift_stamp
@@ -98,6 +101,17 @@ def test_what_cannot_be_played_is_said(graph, real_data, tmp_path):
         graph.make(ReplayerNode, bag=str(tmp_path / "nothing"))
     with pytest.raises(BagError, match=r"no topic /points; it has /velodyne_points"):
         graph.make(ReplayerNode, bag=str(real_data / "vlp16_office"), topics="/points")
+    with pytest.raises(BagError, match=r"start_s is 10000, but .*vlp16_office is only \d+\.\d+ s long"):
+        graph.make(ReplayerNode, bag=str(real_data / "vlp16_office"), start_s=1e4, loop=True)
+
+
+def test_a_loop_without_a_message_ends(graph, typestore, tmp_path):
+    with BagWriter(tmp_path / "bag") as writer:
+        for topic, stamp in (("/early", 1), ("/late", 9)):
+            writer.write(topic, make_cloud(Scan(np.zeros((1, 3), np.float32)), typestore.types), stamp * 10**9)
+    replayer = graph.make(ReplayerNode, bag=str(tmp_path / "bag"), topics="/early", start_s=2.0, loop=True)
+    graph.spin_until(replayer.finished.is_set, "the end")
+    assert "no message of /early" in replayer.failed
 
 
 def test_ros1_bag_is_played_as_ros2(graph, tmp_path):

@@ -8,7 +8,10 @@ import re
 
 import numpy as np
 import pytest
+import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.context import Context
+from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from std_msgs.msg import String
@@ -155,9 +158,10 @@ def test_image_type_is_found_out_and_missing_pairs_are_explained(graph):
     for number in range(100, 103):
         camera.publish(make_stamped(Image, (number - 37) * SECOND))
         points.publish(make_stamped(PointCloud2, number * SECOND))
-    graph.spin_until(lambda: bool(statistics) and behind.search(statistics[-1].data) is not None, "the reason")
+    complete = lambda said: behind.search(said) is not None and json.loads(said)["scans"] == 3  # noqa: E731
+    graph.spin_until(lambda: bool(statistics) and complete(statistics[-1].data), "the reason")
     content = json.loads(statistics[-1].data)
-    assert content["pairs"] == 0 and content["scans"] == 3 and content["images"] == [3]
+    assert content["pairs"] == 0 and content["images"] == [3]
     graph.spin_until(lambda: behind.search(reports[-1].status[0].message) is not None, "the reason on /diagnostics")
 
 
@@ -186,6 +190,34 @@ def test_incompatible_qos_is_reported_by_name(graph):
     graph.spin_until(lambda: named_too in json.loads(statistics[-1].data)["explanation"], "the camera's publisher too")
     graph.probe.destroy_publisher(camera)
     graph.spin_until(lambda: named_too not in json.loads(statistics[-1].data)["explanation"], "the end of what is no longer true")
+
+
+def test_camera_info_is_heard_however_it_is_offered(graph):
+    node = graph.make(SynchronizerNode, images="/cam/picture", input_reliability="reliable")
+    best_effort = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+    infos = graph.publisher(CameraInfo, "/cam/camera_info", best_effort)
+
+    def heard():
+        infos.publish(CameraInfo(width=6))
+        graph.spin_for(0.02)
+        return node._cameras[0].info is not None
+
+    graph.spin_until(heard, "CameraInfo of a best-effort publisher")
+
+
+def test_camera_info_of_another_type_is_named(graph):
+    graph.make(SynchronizerNode, images="/cam/picture")
+    reports = graph.listen(DiagnosticArray, "/diagnostics")
+    elsewhere = Context()  # one participant cannot carry two types on a topic, two can
+    rclpy.init(context=elsewhere, domain_id=graph.domain)
+    other = Node("other", context=elsewhere)
+    try:
+        other.create_publisher(String, "/cam/camera_info", 1)
+        named = "/other publishes /cam/camera_info as std_msgs/msg/String, this node reads sensor_msgs/msg/CameraInfo"
+        graph.spin_until(lambda: bool(reports) and named in reports[-1].status[0].message, "publisher and type by name")
+    finally:
+        other.destroy_node()
+        rclpy.shutdown(context=elsewhere)
 
 
 def test_wrong_set_ups_are_refused(graph, tmp_path):

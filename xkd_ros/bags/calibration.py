@@ -216,8 +216,9 @@ def static_transforms(recording: Recording, problems: list[str]) -> TransformTre
                 first = seen.setdefault(edge, single.edges[edge])
                 if _moved(first, single.edges[edge]):
                     unsteady.add(edge)
+    known = {child for _, child in tree.edges}
     for edge, parent_from_child in seen.items():
-        if edge not in unsteady and edge not in tree.edges:
+        if edge not in unsteady and edge[1] not in known:
             tree.add(*edge, parent_from_child)
     return tree
 

@@ -69,6 +69,7 @@ class BagWriter:
         self._typestore = typestore or jazzy()
         self._stack = ExitStack()
         self._writer: Writer | None = None
+        self._broken: BagError | None = None
         self._connections: dict[str, Connection] = {}
 
     def __enter__(self) -> BagWriter:
@@ -90,19 +91,22 @@ class BagWriter:
         writer, self._writer = self._writer, None
         if writer is None:
             return
+        failed = error or self._broken
         try:
-            if error is None:
+            if failed is None:
                 writer.close()
                 self._settle()
                 self._stack.close()
         except (OSError, sqlite3.Error, XkdError) as problem:
-            error = problem
+            failed = problem
             raise self._failure(problem) from problem
         finally:
-            if error is not None:
+            if failed is not None:
                 with suppress(Exception):
                     writer.abort()
-                self._discard(error)
+                self._discard(failed)
+        if error is None and failed is not None:
+            raise failed
 
     def _discard(self, error: BaseException) -> None:
         """Remove what was written; whatever goes wrong with it must not hide `error`."""
@@ -118,7 +122,7 @@ class BagWriter:
             stamp_ns: Time of recording.
             qos: Quality of service to replay it with.
         Raises:
-            BagError: no room, no permission, or a message that does not fit its type.
+            BagError: no room or no permission, after which nothing is kept; or a message that does not fit its type.
         """
         kind = getattr(message, "__msgtype__", None)
         if kind is None:
@@ -154,7 +158,9 @@ class BagWriter:
                 raise BagError(f"topic {topic} holds {self._connections[topic].msgtype}, not {type_name}; use another topic")
             self._writer.write(self._connections[topic], stamp_ns, raw)
         except (OSError, sqlite3.Error) as error:
-            raise self._failure(error) from error
+            # Half a message may stand in the file now: closing it well would pass it off as whole.
+            self._broken = self._failure(error)
+            raise self._broken from error
 
     def copy(self, record: Record, topic: str | None = None) -> None:
         """Append a message of another bag unchanged; one of a ROS 1 bag is translated to ROS 2.

@@ -35,7 +35,8 @@ def select_points(cloud: Any, chosen: np.ndarray, types: Types) -> Any:
         points = np.zeros(0, np.uint8)
     message = types["sensor_msgs/msg/PointCloud2"]
     width = len(points)
-    return message(
+    data = points.view(np.uint8).reshape(-1) if hasattr(message, "__msgtype__") else points.tobytes()
+    selected = message(
         header=cloud.header,
         height=1,
         width=width,
@@ -43,6 +44,8 @@ def select_points(cloud: Any, chosen: np.ndarray, types: Types) -> Any:
         is_bigendian=cloud.is_bigendian,
         point_step=cloud.point_step,
         row_step=width * int(cloud.point_step),
-        data=points.view(np.uint8).reshape(-1) if hasattr(message, "__msgtype__") else points.tobytes(),
+        data=data[:0],
         is_dense=cloud.is_dense,
     )
+    selected.data = data  # the constructor of rclpy copies twice, its setter once
+    return selected

@@ -59,7 +59,7 @@ class CloudParts:
         cloud, field = types["sensor_msgs/msg/PointCloud2"], types["sensor_msgs/msg/PointField"]
         # rosbags writes ndarray only; rclpy takes array.array at the speed of memory and ndarray a hundred times slower.
         data = np.frombuffer(self.data, np.uint8) if hasattr(cloud, "__msgtype__") else self.data
-        return cloud(
+        message = cloud(
             header=header,
             height=self.height,
             width=self.width,
@@ -67,9 +67,11 @@ class CloudParts:
             is_bigendian=self.is_bigendian,
             point_step=self.point_step,
             row_step=self.row_step,
-            data=data,
+            data=data[:0],
             is_dense=self.is_dense,
         )
+        message.data = data  # the constructor of rclpy copies twice, its setter once
+        return message
 
 
 class LabelledCloudFormat:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Any
 
 import numpy as np
@@ -12,14 +11,18 @@ from xkd_ros.core.se3 import invert, make_transform, rotation_from_quaternion
 
 
 class TransformTree:
-    """A graph of frames; the last message about a pair of frames wins.
+    """Frames and their parents, one each: the last message about a frame wins, also when it names another parent.
 
-    Attributes:
-        edges: (parent, child) to (4, 4) float64 parent_from_child.
+    One thread may add while another looks up.
     """
 
     def __init__(self) -> None:
-        self.edges: dict[tuple[str, str], np.ndarray] = {}
+        self._parents: dict[str, tuple[str, np.ndarray]] = {}
+
+    @property
+    def edges(self) -> dict[tuple[str, str], np.ndarray]:
+        """(parent, child) to (4, 4) float64 parent_from_child, as they are now."""
+        return {(parent, child): matrix for child, (parent, matrix) in self._parents.copy().items()}
 
     @property
     def frames(self) -> list[str]:
@@ -44,28 +47,33 @@ class TransformTree:
 
     def add(self, parent: str, child: str, parent_from_child: np.ndarray) -> None:
         """Take in one transform, (4, 4)."""
-        self.edges.pop((child, parent), None)
-        self.edges[parent, child] = parent_from_child
+        if parent == child:
+            return
+        self._parents[child] = parent, parent_from_child
+        if self._parents.get(parent, ("", None))[0] == child:  # the direction turned
+            del self._parents[parent]
 
     def lookup(self, target: str, source: str) -> np.ndarray:
-        """Find (4, 4) float64 target_from_source along the shortest chain of transforms.
+        """Find (4, 4) float64 target_from_source by the first frame that both hang from.
 
         Raises:
             CalibrationError: the frames are not connected; names both and the known ones.
         """
         target, source = target.lstrip("/"), source.lstrip("/")
-        found = {source: np.eye(4)}
-        waiting = deque([source])
-        while waiting and target not in found:
-            frame = waiting.popleft()
-            for (parent, child), parent_from_child in self.edges.items():
-                if child == frame and parent not in found:
-                    found[parent] = parent_from_child @ found[frame]
-                    waiting.append(parent)
-                elif parent == frame and child not in found:
-                    found[child] = invert(parent_from_child) @ found[frame]
-                    waiting.append(child)
-        if target not in found:
-            known = ", ".join(self.frames) or "none"
-            raise CalibrationError(f"no transform from '{source}' to '{target}' (known frames: {known}); give the extrinsics in a rig file")
-        return found[target]
+        parents = self._parents.copy()  # others may be added meanwhile
+        above_target = _ancestors(parents, target)
+        for frame, frame_from_source in _ancestors(parents, source).items():
+            if frame in above_target:
+                return invert(above_target[frame]) @ frame_from_source
+        known = ", ".join(self.frames) or "none"
+        raise CalibrationError(f"no transform from '{source}' to '{target}' (known frames: {known}); give the extrinsics in a rig file")
+
+
+def _ancestors(parents: dict[str, tuple[str, np.ndarray]], frame: str) -> dict[str, np.ndarray]:
+    """Climb from a frame: (4, 4) ancestor_from_frame of itself and every frame above it, nearest first."""
+    found = {frame: np.eye(4)}
+    while frame in parents and parents[frame][0] not in found:
+        parent, parent_from_child = parents[frame]
+        found[parent] = parent_from_child @ found[frame]
+        frame = parent
+    return found

@@ -18,11 +18,14 @@ from xkd_ros.core.rig import CameraConfig, RigConfig
 from xkd_ros.core.types import CameraImage
 from xkd_ros.msgs.camera_info import camera_from_info
 from xkd_ros.msgs.image import decode_image
-from xkd_ros.nodes.callbacks import guarded
-from xkd_ros.nodes.qos import deaf_to, subscription_events
+from xkd_ros.nodes.callbacks import every, guarded
+from xkd_ros.nodes.qos import deaf_to, make_profile, subscription_events
 from xkd_ros.nodes.replayer_parameters import split_names
 
 _TYPES = {"sensor_msgs/msg/Image": Image, "sensor_msgs/msg/CompressedImage": CompressedImage}
+_LOOK_EVERY_S = 0.2
+# CameraInfo is small and repeated, and only the last one counts; best effort hears both kinds of publishers.
+_INFO_QOS = make_profile("best_effort", 1)
 
 
 @dataclass(frozen=True)
@@ -80,16 +83,19 @@ class CameraInput:
         Args:
             node: Owns the subscriptions.
             source: Names of the inputs.
-            qos: Of images; CameraInfo is small and always asked for as it comes.
+            qos: Of images; CameraInfo is taken however it is offered.
             on_image: Gets each image, serialized.
         """
         self.source = source
         self.info: CameraInfo | None = None
         self.image_type: Any = None
         self._node, self._qos, self._on_image = node, qos, on_image
-        node.create_subscription(CameraInfo, source.info_topic, guarded(node, self._on_info, "camera_info not used"), qos)
+        take_info = guarded(node, self._on_info, "camera_info not used")
+        node.create_subscription(CameraInfo, source.info_topic, take_info, _INFO_QOS)
         if source.image_topic.endswith("/compressed"):
             self._subscribe("sensor_msgs/msg/CompressedImage")
+        else:
+            every(node, _LOOK_EVERY_S, self._look_for_type, "image topics")
 
     @property
     def listening(self) -> bool:
@@ -97,13 +103,12 @@ class CameraInput:
         return self.image_type is not None
 
     def deaf_to(self) -> list[str]:
-        """Name the publishers of images that are not heard; one sentence each."""
-        if not self.listening:
-            return []
-        kind = next(name for name, image_type in _TYPES.items() if image_type is self.image_type)
-        return deaf_to(self._node, self._node.resolve_topic_name(self.source.image_topic), kind, self._qos)
+        """Name the publishers of images and of CameraInfo that are not heard; one sentence each."""
+        heard = [(self.source.info_topic, "sensor_msgs/msg/CameraInfo", _INFO_QOS)]
+        heard += [(self.source.image_topic, name, self._qos) for name, image_type in _TYPES.items() if image_type is self.image_type]
+        return [line for topic, kind, qos in heard for line in deaf_to(self._node, self._node.resolve_topic_name(topic), kind, qos)]
 
-    def look_for_type(self) -> None:
+    def _look_for_type(self) -> None:
         """Subscribe when a publisher shows what the image topic carries."""
         if self.listening:
             return

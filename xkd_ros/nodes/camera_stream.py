@@ -14,7 +14,7 @@ from std_msgs.msg import Header
 from xkd_ros.msgs.build import make_camera_info
 from xkd_ros.msgs.header import make_time
 from xkd_ros.nodes.camera_input import CameraInput, CameraSource
-from xkd_ros.nodes.restamp import header_stamp_ns, shift_stamp
+from xkd_ros.nodes.restamp import header_frame_id, header_stamp_ns, shift_stamp
 
 _INFO_TYPES = {
     "sensor_msgs/msg/CameraInfo": CameraInfo,
@@ -65,15 +65,27 @@ class CameraStream(CameraInput):
         if self._image_output.get_subscription_count():
             self._image_output.publish(raw if stamp_ns is None else shift_stamp(self.image_type, raw, lambda _: stamp_ns))
         if self._info_output.get_subscription_count():
-            info = self.info_message(stamp_ns or header_stamp_ns(self.image_type, raw) or 0)
+            info = self.info_message(raw, stamp_ns)
             if info is not None:
                 self._info_output.publish(info)
 
-    def info_message(self, stamp_ns: int) -> CameraInfo | None:
-        """Build the CameraInfo of an image: what the camera sent, else what the rig file says, else None."""
+    def frame(self, raw: bytes) -> str:
+        """Return the frame of an image; of one without, that of its CameraInfo, the rig file, or the camera's name."""
+        sent = self.info.header.frame_id.lstrip("/") if self.info is not None else ""
+        given = self.source.config.frame_id if self.source.config is not None else ""
+        return header_frame_id(self.image_type, raw) or sent or given or self.source.name
+
+    def info_message(self, raw: bytes, stamp_ns: int | None = None) -> CameraInfo | None:
+        """Build the CameraInfo of an image: what the camera sent, else what the rig file says, else None.
+
+        Args:
+            raw: The serialized image; its frame is that of a CameraInfo without.
+            stamp_ns: None takes the image's own.
+        """
+        stamp = header_stamp_ns(self.image_type, raw) or 0 if stamp_ns is None else stamp_ns
         if self.info is not None:
-            self.info.header.stamp = make_time(stamp_ns, _INFO_TYPES)
+            self.info.header.stamp = make_time(stamp, _INFO_TYPES)
+            self.info.header.frame_id = self.info.header.frame_id or self.frame(raw)
             return self.info
-        if self.source.config is None:
-            return None
-        return make_camera_info(self.source.config.camera(), stamp_ns, self.source.config.frame_id, _INFO_TYPES)
+        config = self.source.config
+        return None if config is None else make_camera_info(config.camera(), stamp, config.frame_id or self.frame(raw), _INFO_TYPES)

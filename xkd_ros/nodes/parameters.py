@@ -148,7 +148,7 @@ class ParameterTable:
         coerced = []
         for parameter in parameters:
             spec = self.specs.get(parameter.name)
-            if spec is not None and parameter.type_ == Parameter.Type.INTEGER:
+            if spec is not None and (parameter.type_ == Parameter.Type.INTEGER or (spec.listed and parameter.value is not None)):
                 parameter = Parameter(parameter.name, value=spec.coerce(parameter.value))
             coerced.append(parameter)
         return coerced

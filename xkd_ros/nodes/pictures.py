@@ -12,7 +12,6 @@ from rclpy.node import Node
 from xkd_ros.bags.frame import DecodedView, View
 from xkd_ros.core.errors import CalibrationError, XkdError
 from xkd_ros.core.rig import load_rig
-from xkd_ros.nodes.callbacks import every
 from xkd_ros.nodes.camera_input import CameraInput, list_sources
 from xkd_ros.nodes.extrinsics import Extrinsics
 from xkd_ros.nodes.qos import make_profile
@@ -43,10 +42,9 @@ class Pictures:
         self._kept: list[deque[tuple[int, bytes]]] = [deque() for _ in sources]
         profile = make_profile(values.input_reliability, _DEPTH)
         self._cameras = [CameraInput(node, source, profile, partial(self._on_image, number)) for number, source in enumerate(sources)]
-        every(node, 0.2, self._look_for_types, "image topics")
 
     def deaf_to(self) -> tuple[str, ...]:
-        """Name the publishers of images that are not heard; one sentence each."""
+        """Name the publishers of images and of CameraInfo that are not heard; one sentence each."""
         return tuple(sentence for camera in self._cameras for sentence in camera.deaf_to())
 
     def views(self, stamp_ns: int, lidar_frame: str) -> tuple[tuple[View, ...], str]:
@@ -84,10 +82,6 @@ class Pictures:
             assert self._extrinsics is not None  # a camera without a rig file
             transform = self._extrinsics.find(image.frame_id, lidar_frame)
         return DecodedView(camera.source.name, intrinsics, transform, at_ns - stamp_ns, b"", image.rgb)
-
-    def _look_for_types(self) -> None:
-        for camera in self._cameras:
-            camera.look_for_type()
 
     def _on_image(self, number: int, raw: bytes) -> None:
         at_ns = header_stamp_ns(self._cameras[number].image_type, raw)

@@ -41,7 +41,7 @@ class ReplayerNode(Node):
             node_arguments: For rclpy's Node.
         Raises:
             ConfigError: a wrong parameter, or no bag.
-            BagError: the bag cannot be opened, or has none of the topics.
+            BagError: the bag cannot be opened, has none of the topics, or ends before `start_s`.
         """
         super().__init__(REPLAYER.node_name, **node_arguments)
         REPLAYER.declare(self)
@@ -53,6 +53,8 @@ class ReplayerNode(Node):
         self.played: Counter[str] = Counter()
         self._stop = threading.Event()
         self._bag = Bag(self._values.bag).__enter__()
+        if self._values.start_s > self._bag.duration_s:
+            raise BagError(f"start_s is {self._values.start_s:g}, but {self._bag.path} is only {self._bag.duration_s:.3f} s long")
         self._outputs: dict[str, Publisher] = {}
         for info in self._chosen():
             self._offer(info)
@@ -104,10 +106,14 @@ class ReplayerNode(Node):
             self._wait_for_subscribers()
             lap = 0
             while not self._stop.is_set():
+                before = self.played.total()
                 self._play(lap)
                 lap += 1
                 if not self._values.loop:
                     break
+                if self.played.total() == before and not self._stop.is_set():
+                    topics = ", ".join(self._outputs)
+                    raise BagError(f"{self._bag.path}: no message of {topics} in the part to loop; change start_s, duration_s or topics")
             self._wait_for_acknowledgement()
         except XkdError as error:
             self.failed = str(error)

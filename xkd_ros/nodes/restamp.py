@@ -1,4 +1,4 @@
-"""Change the header stamp inside serialized messages, without knowing their types at writing time."""
+"""Read and change headers inside serialized messages, without knowing their types at writing time."""
 
 from __future__ import annotations
 
@@ -10,14 +10,26 @@ from rclpy.serialization import deserialize_message, serialize_message
 _NS = 1_000_000_000
 # A CDR message begins with four bytes whose second tells the byte order.
 _HEADER_BYTES = 4
+_STAMP_BYTES = 8
+_LENGTH_BYTES = 4
 
 
 def header_stamp_ns(message_type: Any, raw: bytes) -> int | None:
     """Read the header stamp of a serialized message; None where it does not begin with a header."""
-    if not _begins_with_header(message_type) or len(raw) < _HEADER_BYTES + 8:
+    if not _begins_with_header(message_type) or len(raw) < _HEADER_BYTES + _STAMP_BYTES:
         return None
     seconds, nanoseconds = struct.unpack_from(_order(raw) + "iI", raw, _HEADER_BYTES)
     return int(seconds) * _NS + int(nanoseconds)
+
+
+def header_frame_id(message_type: Any, raw: bytes) -> str:
+    """Read the frame of a serialized message, without a leading slash; empty where it does not begin with a header."""
+    at = _HEADER_BYTES + _STAMP_BYTES
+    if not _begins_with_header(message_type) or len(raw) < at + _LENGTH_BYTES:
+        return ""
+    (length,) = struct.unpack_from(_order(raw) + "I", raw, at)
+    text = bytes(raw[at + _LENGTH_BYTES : at + _LENGTH_BYTES + length])
+    return text.rstrip(b"\0").decode(errors="replace").lstrip("/")
 
 
 def shift_stamp(message_type: Any, raw: bytes, map_ns: Any) -> bytes:

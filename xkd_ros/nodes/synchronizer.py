@@ -11,17 +11,15 @@ from rclpy.node import Node
 from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import PointCloud2
 
-from xkd_ros.core import se3
-from xkd_ros.core.errors import XkdError, require
+from xkd_ros.core.errors import BagError, require
 from xkd_ros.core.rig import load_rig
-from xkd_ros.core.types import Scan
 from xkd_ros.msgs.cloud import decode_cloud
-from xkd_ros.msgs.header import stamp_ns
 from xkd_ros.nodes.callbacks import every, guarded
 from xkd_ros.nodes.camera_input import list_sources
 from xkd_ros.nodes.camera_stream import CameraStream
 from xkd_ros.nodes.colouring import colour_scan, make_coloured_cloud
 from xkd_ros.nodes.extrinsics import Extrinsics
+from xkd_ros.nodes.filter_matcher import FilterMatcher
 from xkd_ros.nodes.pair_recorder import PairRecorder
 from xkd_ros.nodes.pair_report import PairReport
 from xkd_ros.nodes.qos import deaf_to, make_profile, subscription_events
@@ -36,7 +34,11 @@ _INSTALL_FILTERS = "sudo apt install ros-jazzy-message-filters, or use policy:=n
 
 
 class SynchronizerNode(Node):
-    """Images and scans stay serialized on their way through; only the checking cloud decodes them."""
+    """Images and scans stay serialized on their way through; only the checking cloud decodes them.
+
+    Attributes:
+        recording_problem: Why the recording ended before its time; empty while all is well.
+    """
 
     def __init__(self, **node_arguments: Any) -> None:
         """Create the topics.
@@ -55,7 +57,7 @@ class SynchronizerNode(Node):
         self._filters: Any = None
         if values.policy != "nearest":
             self._filters = require("message_filters", f"policy '{values.policy}'", _INSTALL_FILTERS)
-        self._notes: dict[str, str] = {}
+        self.recording_problem = ""
         self._qos_in = make_profile(values.input_reliability, values.input_depth)
         qos_out = make_profile(values.output_reliability, values.output_depth)
         sources = list_sources(rig, values.images, values.camera_infos, values.camera_names)
@@ -70,13 +72,14 @@ class SynchronizerNode(Node):
             CameraStream(self, source, self._qos_in, qos_out, self._image_callback(number)) for number, source in enumerate(sources)
         ]
         self._extrinsics = Extrinsics(self) if rig is None else None
-        self._recorder = PairRecorder(values.record) if values.record else None
         self._points_output = self.create_publisher(PointCloud2, "synced/points", qos_out)
         self._coloured_output = self.create_publisher(PointCloud2, "synced/points_rgb", qos_out)
         self._points_topic = self.resolve_topic_name("points")
+        find = self._cam_from_lidar
+        self._recorder = PairRecorder(values.record, self._points_topic, self._cameras, find) if values.record else None
+        self._colour = guarded(self, self._publish_coloured, "scan not coloured")
         self._report = PairReport(self)
-        self._matcher: Any = None
-        self._newest_image_ns: dict[int, int] = {}  # per camera; only for the policies of message_filters, which count nothing
+        self._matcher: FilterMatcher | None = None
         if self._filters is None:
             self.create_subscription(
                 PointCloud2,
@@ -86,30 +89,22 @@ class SynchronizerNode(Node):
                 raw=True,
                 event_callbacks=subscription_events(self, self._points_topic),
             )
-        every(self, 0.05, self._on_deadline, "pairing")
-        every(self, 0.2, self._look_for_types, "image topics")
+        every(self, 0.05, self._on_tick, "pairing")
         every(self, 1.0, self._publish_report, "statistics")
 
     def close(self) -> bool:
         """Finish the recording; one without pairs is not kept."""
         recorder, self._recorder = self._recorder, None
-        if recorder is not None and self._pairer.statistics.pairs:
-            recorder.close()
-            self.get_logger().info(f"recorded {self._pairer.statistics.pairs} pairs to {self._values.record}")
+        if recorder is not None and recorder.close():
+            self.get_logger().info(f"recorded {recorder.pairs} pairs to {recorder.path}")
         elif recorder is not None:
-            recorder.discard()
-            self.get_logger().warning(f"no pair came, so {self._values.record} is not written")
+            self.get_logger().warning(f"no pair came, so {recorder.path} is not written")
         return True
 
     @property
     def statistics(self) -> PairingStatistics:
         """Counts since the start."""
         return self._pairer.statistics
-
-    @property
-    def recording_problem(self) -> str:
-        """Why the recording ended before its time; empty while all is well."""
-        return self._notes.get("record", "")
 
     # Inputs
 
@@ -127,43 +122,21 @@ class SynchronizerNode(Node):
                 self._emit_all(self._pairer.push_image(stamp, raw, number))
             else:
                 self.statistics.images[number] += 1
-                self._newest_image_ns[number] = stamp
 
         return on_image
 
-    def _on_deadline(self) -> None:
+    def _on_tick(self) -> None:
         if self._filters is None:
             self._emit_all(self._pairer.expire(time.monotonic_ns()))
+        elif self._matcher is None and all(camera.listening for camera in self._cameras):
+            kinds = [(PointCloud2, "points"), *((camera.image_type, camera.source.image_topic) for camera in self._cameras)]
+            inputs = [self._filters.Subscriber(self, kind, topic, qos_profile=self._qos_in) for kind, topic in kinds]
+            on_pair = guarded(self, self._on_match, "pair not used")
+            limits = (self._values.max_waiting, self._values.max_dt_s if self._values.policy == "approximate" else None)
+            self._matcher = FilterMatcher(self._filters, inputs, *limits, self.statistics, on_pair)
 
-    def _look_for_types(self) -> None:
-        for camera in self._cameras:
-            camera.look_for_type()
-        if self._filters is not None and self._matcher is None and all(camera.listening for camera in self._cameras):
-            self._matcher = self._make_matcher()
-
-    def _make_matcher(self) -> Any:
-        """Set up the matching of message_filters, whose subscribers hand over message objects."""
-        kinds = [(PointCloud2, "points"), *((camera.image_type, camera.source.image_topic) for camera in self._cameras)]
-        inputs = [self._filters.Subscriber(self, kind, topic, qos_profile=self._qos_in) for kind, topic in kinds]
-        statistics = self._pairer.statistics
-
-        def count_scan(cloud: Any) -> None:
-            statistics.scans += 1
-            statistics.nearest_ns.extend(newest - stamp_ns(cloud) for newest in self._newest_image_ns.values())
-
-        def on_match(*messages: Any) -> None:
-            statistics.pairs += 1
-            statistics.offsets_ns.extend(stamp_ns(image) - stamp_ns(messages[0]) for image in messages[1:])
-            scan, *images = (serialize_message(message) for message in messages)
-            self._emit(scan, images)
-
-        inputs[0].registerCallback(count_scan)
-        if self._values.policy == "exact":
-            matcher = self._filters.TimeSynchronizer(inputs, self._values.max_waiting)
-        else:
-            matcher = self._filters.ApproximateTimeSynchronizer(inputs, self._values.max_waiting, self._values.max_dt_s)
-        matcher.registerCallback(guarded(self, on_match, "pair not used"))
-        return matcher
+    def _on_match(self, scan: Any, *images: Any) -> None:
+        self._emit(serialize_message(scan), [serialize_message(image) for image in images])
 
     # Outputs
 
@@ -174,6 +147,8 @@ class SynchronizerNode(Node):
     def _emit(self, scan: bytes, images: Sequence[bytes | None]) -> None:
         stamp = header_stamp_ns(PointCloud2, scan) or 0
         common = stamp if self._values.stamps == "common" else None
+        if self._recorder is not None:
+            self._record(self._recorder, scan, images, stamp)
         # Pictures first: who labels the scan with them finds them there.
         for camera, image in zip(self._cameras, images):
             if image is not None:
@@ -181,9 +156,20 @@ class SynchronizerNode(Node):
         if self._points_output.get_subscription_count():
             self._points_output.publish(scan)
         if self._coloured_output.get_subscription_count():
-            self._publish_coloured(scan, images)
-        if self._recorder is not None:
-            self._record(scan, images, stamp)
+            self._colour(scan, images)
+
+    def _record(self, recorder: PairRecorder, scan: bytes, images: Sequence[bytes | None], stamp: int) -> None:
+        """Write a pair as it came; a recording that fails ends with an error and keeps what it can, the node goes on."""
+        try:
+            recorder.record(scan, images, stamp)
+        except BagError as error:
+            self._recorder, reason = None, str(error)
+            try:
+                reason += f"; {recorder.pairs} pairs are kept" if recorder.close() else ""
+            except BagError as end:  # which says that nothing is kept
+                reason = str(end)
+            self.recording_problem = f"recording ended: {reason}"
+            self.get_logger().error(self.recording_problem)
 
     def _publish_coloured(self, raw: bytes, images: Sequence[bytes | None]) -> None:
         scan = decode_cloud(deserialize_message(raw, PointCloud2))
@@ -192,7 +178,7 @@ class SynchronizerNode(Node):
             if image_bytes is None:
                 continue
             image = camera.decode(image_bytes)
-            intrinsics, transform = camera.camera(image), self._cam_from_lidar(camera, image.frame_id, scan)
+            intrinsics, transform = camera.camera(image), self._cam_from_lidar(camera, camera.frame(image_bytes), scan.frame_id)
             if intrinsics is None:
                 sentence = f"no CameraInfo on {camera.source.info_topic} yet; {camera.source.name} cannot colour the scan"
                 self.get_logger().warning(sentence, throttle_duration_sec=5.0)
@@ -201,50 +187,17 @@ class SynchronizerNode(Node):
         if views:
             self._coloured_output.publish(make_coloured_cloud(scan, colour_scan(scan, views)))
 
-    def _cam_from_lidar(self, camera: CameraStream, camera_frame: str, scan: Scan) -> np.ndarray | None:
+    def _cam_from_lidar(self, camera: CameraStream, camera_frame: str, lidar_frame: str) -> np.ndarray | None:
         if self._extrinsics is None:
             return camera.cam_from_lidar()
-        return self._extrinsics.lookup(camera_frame, scan.frame_id)
-
-    def _record(self, scan: bytes, images: Sequence[bytes | None], stamp: int) -> None:
-        """Write a pair as it came; a recording that fails ends with an error, the node goes on."""
-        recorder = self._recorder
-        assert recorder is not None
-        try:
-            self._record_transforms(recorder, scan, images, stamp)
-            recorder.write(self._points_topic, PointCloud2, scan, stamp)
-            for camera, image in zip(self._cameras, images):
-                if image is None:
-                    continue
-                image_stamp = header_stamp_ns(camera.image_type, image) or stamp
-                recorder.write(camera.source.image_topic, camera.image_type, image, image_stamp)
-                if (info := camera.info_message(image_stamp)) is not None:
-                    recorder.write_message(camera.source.info_topic, info, image_stamp)
-        except XkdError as error:
-            self._recorder = None
-            recorder.discard()
-            self._notes["record"] = f"recording ended: {error}"
-            self.get_logger().error(self._notes["record"])
-
-    def _record_transforms(self, recorder: PairRecorder, scan: bytes, images: Sequence[bytes | None], stamp: int) -> None:
-        if recorder.has_transforms:
-            return
-        lidar = decode_cloud(deserialize_message(scan, PointCloud2))
-        transforms = {}
-        for camera, image in zip(self._cameras, images):
-            if image is not None:
-                frame = deserialize_message(image, camera.image_type).header.frame_id.lstrip("/")
-                transform = self._cam_from_lidar(camera, frame, lidar)
-                if transform is not None and frame and lidar.frame_id:
-                    transforms[lidar.frame_id, frame] = se3.invert(transform)
-        if len(transforms) == len(self._cameras):
-            recorder.write_transforms(transforms, stamp)
+        return self._extrinsics.lookup(camera_frame, lidar_frame)
 
     # Reports
 
     def _publish_report(self) -> None:
         waiting = [camera.source.image_topic for camera in self._cameras if not camera.listening]
-        notes = list(self._notes.values())
+        notes = [self.recording_problem] if self.recording_problem else []
+        notes += self._recorder.lacks() if self._recorder is not None else []
         notes += deaf_to(self, self._points_topic, "sensor_msgs/msg/PointCloud2", self._qos_in)
         notes += [sentence for camera in self._cameras for sentence in camera.deaf_to()]
         notes += [f"nobody publishes images on {', '.join(waiting)}"] if waiting else []

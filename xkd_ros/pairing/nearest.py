@@ -14,7 +14,7 @@ from xkd_ros.core.errors import ConfigError
 from xkd_ros.pairing.statistics import PairingStatistics
 
 # A looping bag or a restarted clock jumps back by seconds; less is a message out of order.
-_RESET_JUMP_NS = 1_000_000_000
+RESET_JUMP_NS = 1_000_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,9 +174,9 @@ class NearestPairer:
         """Tell whether a message may be used; where its clock jumped back, forget what was before."""
         if last is None or stamp >= last:
             return True
-        if last - stamp < _RESET_JUMP_NS:
+        if last - stamp < RESET_JUMP_NS:
             return False
-        self._reset(stamp + _RESET_JUMP_NS)
+        self._reset(stamp + RESET_JUMP_NS)
         return True
 
     def _reset(self, horizon: int) -> None:
