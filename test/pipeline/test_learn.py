@@ -20,8 +20,9 @@ from xkd_ros.nets.fused_checkpoint import load_fused
 from xkd_ros.nets.image_checkpoint import ImageTeacherCard, save_image_teacher
 from xkd_ros.nets.image_student import ImageNetworkConfig, seeded_image_student
 from xkd_ros.pipeline.fused_segmenter import FusedSegmenter
-from xkd_ros.pipeline.learn import NAMES, learn, load_run
+from xkd_ros.pipeline.learn import learn, load_run
 from xkd_ros.pipeline.learn_config import LearnConfig, read_config
+from xkd_ros.pipeline.learn_stages import NAMES
 from xkd_ros.pipeline.learning import Sources
 from xkd_ros.runtime.segmenter import Segmenter
 from xkd_ros.worlds.simulate import simulate

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from xkd_ros.core.files import write_atomic
 from xkd_ros.distill.partdistill.config import PartDistillConfig
 from xkd_ros.pipeline.learn_config import LearnConfig
 from xkd_ros.pipeline.learn_progress import LearnProgress
+from xkd_ros.pipeline.learn_stages import NAMES, STAGES, Stage, with_readers, with_sources
 from xkd_ros.pipeline.learned_model import write_learned_model
 from xkd_ros.pipeline.learning import SHOWN, Learning, Result, Sources
 from xkd_ros.pipeline.progress import console
@@ -30,38 +30,6 @@ from xkd_ros.train.engine import make_fabric
 RUN_FILE = "learn.json"
 STALE = "stale"
 _WAIT_S = 0.5
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One row of the plan.
-
-    Attributes:
-        name: Of the stage and of its folder.
-        reads: Earlier stages whose output it reads.
-        settings: Keys of `LearnConfig` that decide its result.
-        everywhere: Every process takes part; otherwise the first works and the others wait.
-        what: One line for people.
-    """
-
-    name: str
-    reads: tuple[str, ...]
-    settings: tuple[str, ...]
-    what: str
-    everywhere: bool = False
-
-
-STAGES = (
-    Stage("frames", (), ("frames",), "pair scans and images, split them, store them"),
-    Stage("targets", ("frames",), ("classes", "teacher", "label_teacher", "looks", "targets", "cache"), "ask the image teacher", True),
-    Stage("distill", ("frames", "targets"), ("network", "student", "distill"), "teach the student what the teacher sees", True),
-    Stage("pseudo", ("frames", "targets"), ("pseudo",), "choose the labels that can be trusted"),
-    Stage("probe", ("frames", "pseudo", "distill"), ("probe",), "linear classifier on the frozen student", True),
-    Stage("finetune", ("frames", "pseudo", "distill"), ("finetune",), "train all of the student on the labels", True),
-    Stage("evaluation", ("frames", "pseudo", "finetune"), (), "calibrate, score, draw the report"),
-    Stage("export", ("finetune", "evaluation"), (), "write the model folder"),
-)
-NAMES = tuple(stage.name for stage in STAGES)
 
 
 class RunRecord(BaseModel):
@@ -93,7 +61,7 @@ def learn(
         sources: Recordings, rig files, real labels for evaluation.
         work: Run folder; the same command goes on where an earlier one stopped.
         out: Model folder; needed by the stage `export`.
-        only: Stages to run; those they read must be done.
+        only: Stages to run; those they read must be done, with these settings.
         redo: Stages to make again, with everything that reads them; "stale" stands for those made from other inputs or settings.
         dry_run: Print the plan and stop.
         progress_file: Lines of JSON for whoever watches; see `LearnProgress`.
@@ -118,15 +86,15 @@ def learn(
         redo = [*(name for name in redo if name != STALE), *(name for name in only if job.state(name) == "stale")]
     if fabric.is_global_zero and not dry_run:
         # Before the folder is touched: `learn.json` goes on saying what the work in it was made with.
-        job.refuse_stale([name for name in only if name not in _with_readers(redo)])
-        run.forget(_with_readers(redo))
+        job.refuse_stale([name for name in with_sources(only) if name not in with_readers(redo)])
+        run.forget(with_readers(redo))
         record = RunRecord(bags=sources.bags, rigs=sources.rigs, labels=sources.labels, config=config)
         write_atomic(work / RUN_FILE, record.model_dump_json(indent=1) + "\n")
     if not dry_run:
         # No other process may take a record for done that the first one is about to delete: they would wait for each other for ever.
         fabric.barrier()
     if fabric.is_global_zero:
-        console.print(job.plan(only, set(_with_readers(redo)) if dry_run else set()))
+        console.print(job.plan(only, set(with_readers(redo)) if dry_run else set()))
         if dry_run and "frames" in only and job.state("frames") != "done":
             for line in estimate_size(sources.bags, config.frames, list(sources.rigs) or None, work).lines:
                 console.print(line, highlight=False)
@@ -154,15 +122,6 @@ def load_run(work: Path, changes: Sequence[str] = ()) -> tuple[LearnConfig, Sour
     return record.config, Sources(record.bags, record.rigs, record.labels)
 
 
-def _with_readers(stages: Sequence[str]) -> list[str]:
-    """Add every stage that reads one of these, directly or not."""
-    wanted = set(stages)
-    for stage in STAGES:
-        if wanted & set(stage.reads):
-            wanted.add(stage.name)
-    return [name for name in NAMES if name in wanted]
-
-
 class _Job:
     """One call of `learn`."""
 
@@ -182,6 +141,8 @@ class _Job:
     def refuse_stale(self, names: Sequence[str]) -> None:
         """Refuse stages that hold work made from something else.
 
+        Args:
+            names: Stages to run, and those that they read: a student on a stale backbone would get a card that lies about it.
         Raises:
             ConfigError: names the first one and what differs.
         """
@@ -206,9 +167,9 @@ class _Job:
     def run(self, stage: Stage, progress: LearnProgress) -> None:
         """Do one stage unless it is done."""
         first = self._learning.fabric.is_global_zero
+        lacking = [name for name in stage.reads if self.state(name) != "done"]
         inputs = self._inputs(stage)
-        if inputs is None:
-            lacking = [name for name in stage.reads if self._run.record(name) is None]
+        if lacking or inputs is None:
             raise ConfigError(f"{stage.name} needs {' and '.join(lacking)} in {self._run.path} first: `xkd {_COMMANDS[lacking[0]]}`")
         key = self._key(stage, inputs)
         if self.state(stage.name) == "done":

@@ -100,7 +100,7 @@ class RunFolder:
         """
         if self.state(stage, key) == "stale":
             raise ConfigError(
-                f"{self.folder(stage)} was made {self._difference(stage, inputs)}; "
+                f"{stage} is stale: {self.folder(stage)} was made {self._difference(stage, inputs)}; "
                 f"make it again with --redo {stage}, or choose another --work folder"
             )
 
