@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from xkd_ros.core.errors import ConfigError
+from xkd_ros.nets.image_checkpoint import ImageTeacherCard, save_image_teacher
+from xkd_ros.nets.image_student import seeded_image_student
+from xkd_ros.pipeline.input_files import mark
 from xkd_ros.pipeline.learn import learn, load_run
 from xkd_ros.pipeline.learn_config import read_config
 from xkd_ros.pipeline.learn_stages import NAMES, with_sources
 from xkd_ros.pipeline.learning import Learning, Sources
+from xkd_ros.teacher.teacher import OWN_TEACHER
 
 STAGES = NAMES[:-1]
 
@@ -71,3 +76,62 @@ def test_stages_that_are_not_read_may_be_stale(run: Path, made: list[str]) -> No
     config, sources = load_run(run, ["probe.steps=5", "finetune.steps=4"])
     learn(config, sources, run, None, only=("finetune",), redo=("finetune",))
     assert made == ["finetune"] and with_sources(["finetune"]) == ["frames", "targets", "distill", "pseudo", "finetune"]
+
+
+def test_files_of_equal_size_and_other_content_are_noticed(run: Path, sources: Sources) -> None:
+    config, _ = load_run(run)
+    recording, rig, labels = sources.bags[0] / "walk.mcap", sources.rigs[0], sources.labels
+    assert labels is not None
+    for path, content, named in (
+        (rig, b"fx: 101.0\n", "rig rig.yaml"),
+        (labels / "1.txt", b"0 0 0 2\n", "labels labels"),
+        (recording, bytes(299_999) + b"1", "recording walk"),
+    ):
+        was = path.read_bytes()
+        path.write_bytes(content)
+        assert len(was) == len(content)
+        with pytest.raises(ConfigError, match=f"frames is stale: .* from other {named}; "):
+            learn(config, sources, run, None, only=STAGES)
+        path.write_bytes(was)
+
+
+def test_a_recording_that_was_copied_is_the_same_and_one_that_is_gone_is_not_missed(
+    run: Path, sources: Sources, made: list[str], tmp_path: Path
+) -> None:
+    config, _ = load_run(run)
+    (tmp_path / "disk").mkdir()
+    copied = tmp_path / "disk" / "walk"
+    shutil.copytree(sources.bags[0], copied, copy_function=shutil.copyfile)
+    learn(config, Sources((copied,), sources.rigs, sources.labels), run, None, only=STAGES)
+    shutil.rmtree(copied)
+    learn(*load_run(run), run, None, only=("finetune",))
+    assert made == []
+    (tmp_path / "second").mkdir()
+    with pytest.raises(ConfigError, match="from other recording second"):
+        learn(config, Sources((sources.bags[0], tmp_path / "second"), sources.rigs, sources.labels), run, None, only=STAGES)
+
+
+def test_a_teacher_that_was_trained_again_is_another_teacher(tiny_teacher: Path, sources: Sources, made: list[str], tmp_path: Path) -> None:
+    teacher = tmp_path / "random"
+    shutil.copytree(tiny_teacher, teacher)
+    config = read_config(None, [f"teacher={teacher}"])
+    learn(config, sources, tmp_path / "run", None, only=("frames", "targets"))
+    network = ImageTeacherCard.model_validate_json((teacher / OWN_TEACHER).read_text()).network
+    sizes = {path.name: path.stat().st_size for path in teacher.iterdir()}
+    save_image_teacher(seeded_image_student(network, 7), ImageTeacherCard(name="random", network=network), teacher)
+    assert {path.name: path.stat().st_size for path in teacher.iterdir()} == sizes
+    with pytest.raises(ConfigError, match=r"targets is stale: .* from other teacher random"):
+        learn(config, sources, tmp_path / "run", None, only=("frames", "targets"))
+    shutil.rmtree(teacher)
+    learn(config, sources, tmp_path / "run", None, only=("pseudo",))
+    assert made == ["frames", "targets", "pseudo"]
+
+
+def test_the_mark_of_a_folder_leaves_out_what_download_tools_write(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    before = mark(tmp_path)
+    (tmp_path / ".cache").mkdir()
+    (tmp_path / ".cache" / "config.json.metadata").write_text("today")
+    assert mark(tmp_path) == before
+    (tmp_path / "model.safetensors").write_text("x")
+    assert mark(tmp_path) != before

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from xkd_ros.core.card import CARD_NAME, load_card
 from xkd_ros.core.config import load_yaml
 from xkd_ros.core.errors import ConfigError
 from xkd_ros.core.files import write_atomic
-from xkd_ros.distill.partdistill.config import PartDistillConfig
+from xkd_ros.pipeline.input_files import mark, outside_files
 from xkd_ros.pipeline.learn_config import LearnConfig
 from xkd_ros.pipeline.learn_progress import LearnProgress
 from xkd_ros.pipeline.learn_stages import NAMES, STAGES, Stage, with_readers, with_sources
@@ -24,7 +25,6 @@ from xkd_ros.pipeline.learning import SHOWN, Learning, Result, Sources
 from xkd_ros.pipeline.progress import console
 from xkd_ros.pipeline.run_folder import RunFolder, StageRecord, stage_key
 from xkd_ros.pipeline.teacher_specs import check_names
-from xkd_ros.teacher.model_folder import find_teacher
 from xkd_ros.train.engine import make_fabric
 
 RUN_FILE = "learn.json"
@@ -127,6 +127,8 @@ class _Job:
 
     def __init__(self, config: LearnConfig, sources: Sources, run: RunFolder, learning: Learning, out: Path | None) -> None:
         self._config, self._sources, self._run, self._learning, self._out = config, sources, run, learning, out
+        # Gigabytes of weights are read once.
+        self._mark = cache(mark)
 
     def state(self, name: str) -> str:
         """Say whether a stage is done, begun, to do, stale, or waiting for what it reads."""
@@ -208,15 +210,22 @@ class _Job:
         records = {name: self._run.record(name) for name in stage.reads}
         if any(record is None for record in records.values()):
             return None
-        return {name: record.output for name, record in records.items() if record is not None}
+        outputs = {name: record.output for name, record in records.items() if record is not None}
+        return {**outputs, **self._marks(stage.name)}
+
+    def _marks(self, stage: str) -> dict[str, str]:
+        """Mark what comes from outside the run folder; what is gone counts as it was, for a run goes on without its recordings."""
+        known = self._run.inputs(stage)
+        files = outside_files(stage, self._config, self._sources)
+        marks = {name: self._mark(path) if path.exists() else known.get(name) for name, path in files.items()}
+        return {name: found for name, found in marks.items() if found is not None}
 
     def _key(self, stage: Stage, inputs: dict[str, str]) -> str:
         settings: dict[str, Any] = self._config.model_dump(mode="json", include=set(stage.settings))
         if stage.name in ("distill", "probe", "finetune"):
             settings[stage.name] = getattr(self._config, stage.name).deciding()
         if stage.name == "frames":
-            paths = [*self._sources.bags, *self._sources.rigs, *([self._sources.labels] if self._sources.labels else [])]
-            settings["sources"] = [(path.name, _sizes(path)) for path in paths]
+            settings["sources"] = [path.name for path in (*self._sources.bags, *self._sources.rigs)]
         if stage.name == "distill" and self._config.start is not None:
             settings["start"] = load_card(self._config.start).hash
         if stage.name in ("probe", "finetune") and self._config.labels != "pseudo":
@@ -224,21 +233,9 @@ class _Job:
         if stage.name == "targets" and Path(self._config.classes).expanduser().is_file():
             # Presets keep their names for good; a file of the user may say something else tomorrow.
             settings["class_map"] = self._learning.class_map.hash
-        if stage.name == "targets":
-            settings["teachers"] = [_sizes(Path(find_teacher(spec))) for spec in self._config.teachers]
-        if stage.name == "finetune" and isinstance(self._config.finetune, PartDistillConfig):
-            for name in ("box_teacher", "generated"):
-                if path := getattr(self._config.finetune, name):
-                    settings[name] = _sizes(Path(path))
         if stage.name == "export":
             settings["out"] = str(self._out)
         return stage_key(stage.name, settings, inputs)
 
 
 _COMMANDS = {"frames": "pairs", "evaluation": "eval", **{name: name for name in NAMES if name not in ("frames", "evaluation")}}
-
-
-def _sizes(path: Path) -> list[tuple[str, int]]:
-    """Names and sizes of a recording's or a model's files: enough to notice that it was exchanged, without reading gigabytes."""
-    files = sorted(path.rglob("*")) if path.is_dir() else [path]
-    return [(file.name, file.stat().st_size) for file in files if file.is_file()]
