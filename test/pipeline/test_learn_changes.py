@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,8 @@ from xkd_ros.core.errors import ConfigError
 from xkd_ros.nets.image_checkpoint import ImageTeacherCard, save_image_teacher
 from xkd_ros.nets.image_student import seeded_image_student
 from xkd_ros.pipeline.input_files import mark
-from xkd_ros.pipeline.learn import learn, load_run
-from xkd_ros.pipeline.learn_config import read_config
+from xkd_ros.pipeline.learn import RUN_FILE, learn, load_run
+from xkd_ros.pipeline.learn_config import LearnConfig, read_config
 from xkd_ros.pipeline.learn_stages import NAMES, with_sources
 from xkd_ros.pipeline.learning import Learning, Sources
 from xkd_ros.teacher.teacher import OWN_TEACHER
@@ -135,3 +136,38 @@ def test_the_mark_of_a_folder_leaves_out_what_download_tools_write(tmp_path: Pat
     assert mark(tmp_path) == before
     (tmp_path / "model.safetensors").write_text("x")
     assert mark(tmp_path) != before
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["recipe=scalr"],
+        ["finetune.recipe=scalr"],
+        ["recipe=ignet"],
+        ["finetune.method=partdistill"],
+        ["finetune.label_share=0.1"],
+        ["finetune.steps=9"],
+    ],
+)
+def test_a_change_to_a_run_that_was_begun_does_what_it_does_from_the_start(run: Path, lines: list[str]) -> None:
+    fresh, again = read_config(None, ["finetune.steps=3", *lines]), load_run(run, lines)[0]
+    assert again.model_dump() == fresh.model_dump() and again.given == fresh.given
+
+
+def test_run_folders_with_all_settings_written_out_are_still_read(run: Path) -> None:
+    config, sources = load_run(run)
+    record = {"bags": [str(path) for path in sources.bags], "config": config.model_dump(mode="json")}
+    (run / RUN_FILE).write_text(json.dumps(record))
+    assert load_run(run)[0].model_dump() == config.model_dump()
+    assert load_run(run, ["finetune.steps=8"])[0].finetune.steps == 8
+
+
+def test_a_recipe_and_a_method_that_contradict_each_other_are_refused(run: Path, tmp_path: Path) -> None:
+    message = "recipe ignet and finetune.method labels contradict each other"
+    (tmp_path / "learn.yaml").write_text("finetune: {method: labels, epochs: 3}\n")
+    with pytest.raises(ConfigError, match=message):
+        read_config(tmp_path / "learn.yaml", recipe="ignet")
+    with pytest.raises(ConfigError, match=message):
+        load_run(run, ["recipe=ignet", "finetune.method=labels"])
+    assert read_config(None, ["finetune.method=ignet"], recipe="scalr").finetune.recipe == "scalr"
+    assert LearnConfig.model_validate({"recipe": "ignet", "finetune": {"method": "ignet"}}).finetune.method == "ignet"

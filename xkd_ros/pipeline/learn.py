@@ -13,7 +13,7 @@ from rich.table import Table
 
 from xkd_ros.bags.frame_writer import estimate_size
 from xkd_ros.core.card import CARD_NAME, load_card
-from xkd_ros.core.config import load_yaml
+from xkd_ros.core.config import change, load_yaml, validate
 from xkd_ros.core.errors import ConfigError
 from xkd_ros.core.files import write_atomic
 from xkd_ros.pipeline.input_files import mark, outside_files
@@ -33,14 +33,19 @@ _WAIT_S = 0.5
 
 
 class RunRecord(BaseModel):
-    """`learn.json`: what a run folder was begun with, so that single stages need no more than the folder."""
+    """`learn.json`: what a run folder was begun with, so that single stages need no more than the folder.
+
+    Attributes:
+        bags, rigs, labels: As in `Sources`.
+        config: Settings of `LearnConfig` as they were given; without what its recipe says, which another recipe could not change.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     bags: tuple[Path, ...]
     rigs: tuple[Path, ...] = ()
     labels: Path | None = None
-    config: LearnConfig
+    config: dict[str, Any]
 
 
 def learn(
@@ -88,7 +93,7 @@ def learn(
         # Before the folder is touched: `learn.json` goes on saying what the work in it was made with.
         job.refuse_stale([name for name in with_sources(only) if name not in with_readers(redo)])
         run.forget(with_readers(redo))
-        record = RunRecord(bags=sources.bags, rigs=sources.rigs, labels=sources.labels, config=config)
+        record = RunRecord(bags=sources.bags, rigs=sources.rigs, labels=sources.labels, config=config.given)
         write_atomic(work / RUN_FILE, record.model_dump_json(indent=1) + "\n")
     if not dry_run:
         # No other process may take a record for done that the first one is about to delete: they would wait for each other for ever.
@@ -118,8 +123,10 @@ def load_run(work: Path, changes: Sequence[str] = ()) -> tuple[LearnConfig, Sour
     """
     if not (work / RUN_FILE).is_file():
         raise ConfigError(f"{work} is no run folder (it has no {RUN_FILE}); begin one with `xkd pairs BAG... --work {work}` or `xkd learn`")
-    record = load_yaml(work / RUN_FILE, RunRecord, [f"config.{line}" for line in changes])
-    return record.config, Sources(record.bags, record.rigs, record.labels)
+    record = load_yaml(work / RUN_FILE, RunRecord)
+    where = f"{work / RUN_FILE}{' with --set' if changes else ''}"
+    config = validate(change(record.config, changes), LearnConfig, where)
+    return config, Sources(record.bags, record.rigs, record.labels)
 
 
 class _Job:
