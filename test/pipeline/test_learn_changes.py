@@ -171,3 +171,9 @@ def test_a_recipe_and_a_method_that_contradict_each_other_are_refused(run: Path,
         load_run(run, ["recipe=ignet", "finetune.method=labels"])
     assert read_config(None, ["finetune.method=ignet"], recipe="scalr").finetune.recipe == "scalr"
     assert LearnConfig.model_validate({"recipe": "ignet", "finetune": {"method": "ignet"}}).finetune.method == "ignet"
+
+
+@pytest.mark.parametrize(("line", "key"), [("finetune.seed=-1", "seed"), ("finetune.recipe=[a]", "recipe"), ("recipe=[a]", "recipe")])
+def test_values_that_cannot_work_are_refused_before_the_run_begins(line: str, key: str) -> None:
+    with pytest.raises(ConfigError, match=f"finetune.labels.{key}"):
+        read_config(None, [line])
