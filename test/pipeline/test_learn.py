@@ -69,7 +69,8 @@ def test_the_model_labels_a_scan_and_its_card_says_where_it_is_from(learnt):
     assert card.name == "site" and "walk" in card.sources[0] and card.recipe["method"] == "label-free distillation"
     assert card.metrics["evaluation"]["real"]["out of view"]["points"] > 0 and sum(card.metrics["entropy"]["counts"]) > 0
     assert {"student.ort.onnx", "student.trt.onnx"} <= set(card.files)
-    assert "true labels, in view" in (learnt / "site" / "README.md").read_text()
+    page, scans = (learnt / "site" / "README.md").read_text(), card.metrics["evaluation"]["scans_by_split"]
+    assert "true labels, in view" in page and set(scans) == {"test"} and f"resolution on {scans['test']} test frames, " in page
 
 
 def test_progress_goes_through_every_stage(learnt):
