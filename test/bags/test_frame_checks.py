@@ -196,7 +196,7 @@ def _lies_about_its_size(path: Path) -> None:
         (lambda path, labels: path.write_bytes(path.read_bytes()[:200]), r"is no \.npz file"),
         (lambda path, labels: np.savez(path, indoor12=labels[:-1]), r"labels \(1199,\) points, its scan has 1200"),
         (lambda path, labels: np.savez(path, indoor12=np.where(labels == 3, 12, labels)), "holds label 12, but there are 12 classes"),
-        (lambda path, labels: np.savez(path, indoor12=labels.astype(np.float32)), "labels of another recording"),
+        (lambda path, labels: np.savez(path, indoor12=labels.astype(np.float32)), "as float32: labels are whole numbers"),
         (lambda path, labels: np.savez(path, strokes=labels), "the labels must be called indoor12 or struct4"),
         (lambda path, labels: _lies_about_its_size(path), "cannot be read"),
     ],

@@ -10,6 +10,7 @@ from xkd_ros.core.errors import ConfigError
 from xkd_ros.distill.layer_decay import layer_groups
 from xkd_ros.distill.recipe import DistilConfig, FinetuneConfig, ProbeConfig
 from xkd_ros.nets.heads import ClassifyingStudent, make_backbone
+from xkd_ros.train.config import EngineConfig
 from xkd_ros.train.schedule import learning_rate
 
 SCANS = 55_100
@@ -71,6 +72,11 @@ def test_wrong_keys_and_recipes_are_named() -> None:
         validate({"recipe": "scalr", "epoch": 3}, DistilConfig, "file")
     with pytest.raises(ConfigError, match="recipe"):
         validate({"recipe": "scaler"}, DistilConfig, "file")
+    with pytest.raises(ConfigError, match="recipe"):
+        validate({"recipe": ["scalr"]}, DistilConfig, "file")
+    for model in (DistilConfig, EngineConfig):
+        with pytest.raises(ConfigError, match="seed"):
+            validate({"seed": -1}, model, "file")
 
 
 def test_steps_given_by_hand_shorten_the_whole_schedule() -> None:

@@ -12,7 +12,7 @@ from test.evaluate.conftest import MemoryFrames, make_frame
 from xkd_ros.core.errors import ConfigError, ShapeError
 from xkd_ros.core.labels import INDOOR12, INDOOR12_TO_STRUCT4, STRUCT4, LabelSet
 from xkd_ros.core.types import Segmentation
-from xkd_ros.evaluate.evaluation import Evaluation, compare, load_evaluation, save_evaluation
+from xkd_ros.evaluate.evaluation import Evaluation, compare, load_evaluation, save_evaluation, where_scored
 from xkd_ros.evaluate.frame_evaluation import evaluate_frames, seen_points
 from xkd_ros.evaluate.scan_logits import ScanLogits, calibrate
 from xkd_ros.evaluate.scan_sample import choose_scans
@@ -204,7 +204,13 @@ def test_saved_and_loaded(result: Evaluation, tmp_path: Path) -> None:
     assert load_evaluation(tmp_path / "evaluation.json") == result
     summary = result.summary()
     assert summary["real"]["all points"]["miou"] == round(100 * result.real.all.confusion.miou, 2) and summary["class_hash"] == "map-a"  # type: ignore[union-attr]
+    assert summary["scans_by_split"] == {"test": 3} and result.where == "on 3 test frames"
     assert set(summary["entropy"]) == {"edges", "counts", "mean"} and "struct4" in summary["pseudo"]["in view"]
+
+
+def test_scores_on_frames_that_were_learnt_from_say_so() -> None:
+    assert where_scored({"train": 5}) == "on 5 training frames, from which the model learnt: how good it is elsewhere is not known"
+    assert where_scored({"val": 2, "test": 1}) == "on 2 validation frames and 1 test frames" and where_scored({}) == "on no frames"
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"format": 1}', "{" * 9])

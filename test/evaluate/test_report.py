@@ -96,7 +96,7 @@ def test_every_part_is_there_and_nothing_comes_from_outside(run: Path, tmp_path:
         "Run site <b>", "How good", "Against real labels", "Against pseudo-labels", "in view", "out of view", "2-5 m", "over 20 m",
         "rig " + HOSTILE, "Teacher and student", "share of points", "Training", "distill: step 49 of 90", "1 unreadable lines",
         "7.5 samples/s", "Confusion", "Is the probability honest?", "How sure", "Worst scans", "Best scans", "Stages of the run",
-        "cafe", "2 layers, width 16", HOSTILE,
+        "cafe", "2 layers, width 16", "Measured on ", HOSTILE,
     ):  # fmt: skip
         assert part in checker.text, part
     # 3 stages, 2 confusions, 2 reliability diagrams, entropy, 2 scans with their cameras.

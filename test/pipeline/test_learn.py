@@ -20,8 +20,9 @@ from xkd_ros.nets.fused_checkpoint import load_fused
 from xkd_ros.nets.image_checkpoint import ImageTeacherCard, save_image_teacher
 from xkd_ros.nets.image_student import ImageNetworkConfig, seeded_image_student
 from xkd_ros.pipeline.fused_segmenter import FusedSegmenter
-from xkd_ros.pipeline.learn import NAMES, learn, load_run
+from xkd_ros.pipeline.learn import learn, load_run
 from xkd_ros.pipeline.learn_config import LearnConfig, read_config
+from xkd_ros.pipeline.learn_stages import NAMES
 from xkd_ros.pipeline.learning import Sources
 from xkd_ros.runtime.segmenter import Segmenter
 from xkd_ros.worlds.simulate import simulate
@@ -68,7 +69,8 @@ def test_the_model_labels_a_scan_and_its_card_says_where_it_is_from(learnt):
     assert card.name == "site" and "walk" in card.sources[0] and card.recipe["method"] == "label-free distillation"
     assert card.metrics["evaluation"]["real"]["out of view"]["points"] > 0 and sum(card.metrics["entropy"]["counts"]) > 0
     assert {"student.ort.onnx", "student.trt.onnx"} <= set(card.files)
-    assert "true labels, in view" in (learnt / "site" / "README.md").read_text()
+    page, scans = (learnt / "site" / "README.md").read_text(), card.metrics["evaluation"]["scans_by_split"]
+    assert "true labels, in view" in page and set(scans) == {"test"} and f"resolution on {scans['test']} test frames, " in page
 
 
 def test_progress_goes_through_every_stage(learnt):

@@ -13,10 +13,12 @@ def test_scores_stand_in_the_table_of_their_classes(tmp_path: Path) -> None:
     coarse = {"points": 9, "miou": 25.0, "iou": [10.0, 20.0, 30.0, 40.0]}
     fine = {"points": 9, "miou": 50.0, "iou": [50.0] * 12, "struct4": {"miou": 60.0, "iou": [60.0] * 4}}
     evaluation = {
+        "scans_by_split": {"train": 7},
         "real": {"all points": coarse, "classes": list(STRUCT4.names)},
         "pseudo": {"all points": fine, "classes": list(INDOOR12.names), "ece": 0.1},
     }
     write_model_page(ModelCard(name="site", metrics={"evaluation": evaluation}), tmp_path, "xkd learn")
+    assert "on 7 training frames, from which the model learnt" in (tmp_path / "README.md").read_text()
     four, twelve = (tmp_path / "README.md").read_text().split("| Classes of the model")
     assert "| true labels, all points | 25.0 | 10.0 | 20.0 | 30.0 | 40.0 |" in four and "true labels" not in twelve
     assert "labels, all points | 60.0 |" in four and "labels, all points | 50.0 |" in twelve

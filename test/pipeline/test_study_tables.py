@@ -150,6 +150,11 @@ def test_pseudo_vs_real_sets_the_student_beside_its_teacher():
     bars = rows(tables, "Student against")
     assert [row[1:] for row in bars[:2]] == [[f"{gain} ± 0.0", "5", ">= 0", "met"] for gain in ("+5.0", "+2.0")]
     assert bars[4][1:] == ["+2.0 ± 0.0", "5", ">= 0", "met"], "3 % calibration error leave 2 %"
+    surer = [result.model_copy(update={"metrics": {**result.metrics, "temperature": 0.9}}) for result in done]
+    for result in surer:
+        result.metrics["real"] = {**result.metrics["real"], "ece_unscaled": 0.01}
+    shipped = rows(STUDIES["pseudo_vs_real"].tables(surer), "Student against")
+    assert shipped[4][1] == "+4.0 ± 0.0", "no model is shipped with a temperature below 1"
     assert all(row[0].startswith("student trained for twice the steps") for row in bars[5:9]) and len(bars) == 15
     assert all(row[0].startswith("student trained twice") for row in bars[10:14])
     once = [result for result in done if result.cell.parameters.keys() == {"teacher"}]

@@ -167,7 +167,9 @@ def read_labels(path: Path, key: str, count: int) -> np.ndarray:
         raise BagError(f"{path} cannot be read: {_one_line(error)}") from error
     if not isinstance(labels, np.ndarray):  # numpy hands over as bytes what is no array
         raise BagError(f"{path} holds '{key}', but not as an array: damaged")
-    if labels.ndim != 1 or len(labels) != count or labels.dtype.kind not in "ui":
+    if labels.dtype.kind not in "ui":
+        raise BagError(f"{path} holds '{key}' as {labels.dtype}: labels are whole numbers; save them as uint8")
+    if labels.ndim != 1 or len(labels) != count:
         raise BagError(f"{path} labels {labels.shape} points, its scan has {count}: labels of another recording?")
     return np.where((labels < 0) | (labels > UNKNOWN), UNKNOWN, labels).astype(np.uint8)
 

@@ -59,7 +59,7 @@ class StageConfig(BaseModel):
     save_every: int = Field(100, ge=1)
     workers: int | None = Field(None, ge=0, description="data loading processes per training process; none: as many as help")
     tensorboard: bool = True
-    seed: int = 0
+    seed: int = Field(0, ge=0)
     input: InputConfig = InputConfig()
 
     @model_validator(mode="before")
@@ -69,7 +69,8 @@ class StageConfig(BaseModel):
         if not isinstance(given, dict):
             return given
         recipe = given.get("recipe", "indoor")
-        return _merged(cls._row(recipe, given), given) if recipe in cls.table else given
+        # What is no name at all, such as a list, is for the field itself to refuse.
+        return _merged(cls._row(recipe, given), given) if isinstance(recipe, str) and recipe in cls.table else given
 
     @classmethod
     def _row(cls, recipe: Recipe, given: dict[str, Any]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from xkd_ros.metrics.confusion import Confusion
 
 EVALUATION_NAME = "evaluation.json"
 _LARGEST_BYTES = 100_000_000
+_SPLITS = {"val": "validation", "train": "training"}
 
 
 class Evaluation(Strict):
@@ -50,9 +51,15 @@ class Evaluation(Strict):
     teacher: TeacherScores | None
     entropy: EntropyTable
 
+    @property
+    def where(self) -> str:
+        """Say which frames were scored, such as "on 12 test frames"."""
+        return where_scored(self.scans)
+
     def summary(self) -> dict[str, Any]:
         """Collect the figures that a card or a study keeps: percent for IoU and accuracy, shares for ECE."""
         facts: dict[str, Any] = {"class_hash": self.class_hash, "frames_hash": self.frames_hash, "scans": sum(self.scans.values())}
+        facts["scans_by_split"] = dict(self.scans)
         for name, scores in (("real", self.real), ("pseudo", self.pseudo)):
             if scores is not None:
                 facts[name] = {heading: _row(counts, scores.label_set) for heading, counts in scores.rows().items()}
@@ -62,6 +69,13 @@ class Evaluation(Strict):
         if self.teacher is not None:
             facts["teacher"] = {name: _row(getattr(self.teacher, name), self.teacher.label_set) for name in ("teacher", "student")}
         return {**facts, "entropy": self.entropy.model_dump(mode="json")}
+
+
+def where_scored(scans: dict[str, int]) -> str:
+    """Put the number of scans of each split into words; of training frames, say what scores on them are worth."""
+    counted = [f"{count} {_SPLITS.get(split, split)} frames" for split, count in scans.items()]
+    learnt = ", from which the model learnt: how good it is elsewhere is not known" if scans.get("train") else ""
+    return f"on {' and '.join(counted) or 'no frames'}{learnt}"
 
 
 def compare(first: Evaluation, second: Evaluation) -> dict[str, dict[str, float | None]]:

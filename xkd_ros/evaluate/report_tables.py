@@ -34,6 +34,7 @@ def add_headline(page: Page, evaluation: Evaluation) -> None:
         tiles += [(_percent(confusion.miou), caption) for caption, confusion in named.items()]
         if scores.reliability.ece is not None:
             tiles.append((_percent(scores.reliability.ece), f"calibration error, {label}"))
+    page.text(f"Measured {evaluation.where}.")
     page.tiles(tiles)
 
 

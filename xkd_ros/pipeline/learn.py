@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +13,18 @@ from rich.table import Table
 
 from xkd_ros.bags.frame_writer import estimate_size
 from xkd_ros.core.card import CARD_NAME, load_card
-from xkd_ros.core.config import load_yaml
+from xkd_ros.core.config import change, load_yaml, validate
 from xkd_ros.core.errors import ConfigError
 from xkd_ros.core.files import write_atomic
-from xkd_ros.distill.partdistill.config import PartDistillConfig
+from xkd_ros.pipeline.input_files import mark, outside_files
 from xkd_ros.pipeline.learn_config import LearnConfig
 from xkd_ros.pipeline.learn_progress import LearnProgress
+from xkd_ros.pipeline.learn_stages import NAMES, STAGES, Stage, with_readers, with_sources
 from xkd_ros.pipeline.learned_model import write_learned_model
 from xkd_ros.pipeline.learning import SHOWN, Learning, Result, Sources
 from xkd_ros.pipeline.progress import console
 from xkd_ros.pipeline.run_folder import RunFolder, StageRecord, stage_key
 from xkd_ros.pipeline.teacher_specs import check_names
-from xkd_ros.teacher.model_folder import find_teacher
 from xkd_ros.train.engine import make_fabric
 
 RUN_FILE = "learn.json"
@@ -32,47 +32,20 @@ STALE = "stale"
 _WAIT_S = 0.5
 
 
-@dataclass(frozen=True)
-class Stage:
-    """One row of the plan.
+class RunRecord(BaseModel):
+    """`learn.json`: what a run folder was begun with, so that single stages need no more than the folder.
 
     Attributes:
-        name: Of the stage and of its folder.
-        reads: Earlier stages whose output it reads.
-        settings: Keys of `LearnConfig` that decide its result.
-        everywhere: Every process takes part; otherwise the first works and the others wait.
-        what: One line for people.
+        bags, rigs, labels: As in `Sources`.
+        config: Settings of `LearnConfig` as they were given; without what its recipe says, which another recipe could not change.
     """
-
-    name: str
-    reads: tuple[str, ...]
-    settings: tuple[str, ...]
-    what: str
-    everywhere: bool = False
-
-
-STAGES = (
-    Stage("frames", (), ("frames",), "pair scans and images, split them, store them"),
-    Stage("targets", ("frames",), ("classes", "teacher", "label_teacher", "looks", "targets", "cache"), "ask the image teacher", True),
-    Stage("distill", ("frames", "targets"), ("network", "student", "distill"), "teach the student what the teacher sees", True),
-    Stage("pseudo", ("frames", "targets"), ("pseudo",), "choose the labels that can be trusted"),
-    Stage("probe", ("frames", "pseudo", "distill"), ("probe",), "linear classifier on the frozen student", True),
-    Stage("finetune", ("frames", "pseudo", "distill"), ("finetune",), "train all of the student on the labels", True),
-    Stage("evaluation", ("frames", "pseudo", "finetune"), (), "calibrate, score, draw the report"),
-    Stage("export", ("finetune", "evaluation"), (), "write the model folder"),
-)
-NAMES = tuple(stage.name for stage in STAGES)
-
-
-class RunRecord(BaseModel):
-    """`learn.json`: what a run folder was begun with, so that single stages need no more than the folder."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     bags: tuple[Path, ...]
     rigs: tuple[Path, ...] = ()
     labels: Path | None = None
-    config: LearnConfig
+    config: dict[str, Any]
 
 
 def learn(
@@ -93,7 +66,7 @@ def learn(
         sources: Recordings, rig files, real labels for evaluation.
         work: Run folder; the same command goes on where an earlier one stopped.
         out: Model folder; needed by the stage `export`.
-        only: Stages to run; those they read must be done.
+        only: Stages to run; those they read must be done, with these settings.
         redo: Stages to make again, with everything that reads them; "stale" stands for those made from other inputs or settings.
         dry_run: Print the plan and stop.
         progress_file: Lines of JSON for whoever watches; see `LearnProgress`.
@@ -118,15 +91,15 @@ def learn(
         redo = [*(name for name in redo if name != STALE), *(name for name in only if job.state(name) == "stale")]
     if fabric.is_global_zero and not dry_run:
         # Before the folder is touched: `learn.json` goes on saying what the work in it was made with.
-        job.refuse_stale([name for name in only if name not in _with_readers(redo)])
-        run.forget(_with_readers(redo))
-        record = RunRecord(bags=sources.bags, rigs=sources.rigs, labels=sources.labels, config=config)
+        job.refuse_stale([name for name in with_sources(only) if name not in with_readers(redo)])
+        run.forget(with_readers(redo))
+        record = RunRecord(bags=sources.bags, rigs=sources.rigs, labels=sources.labels, config=config.given)
         write_atomic(work / RUN_FILE, record.model_dump_json(indent=1) + "\n")
     if not dry_run:
         # No other process may take a record for done that the first one is about to delete: they would wait for each other for ever.
         fabric.barrier()
     if fabric.is_global_zero:
-        console.print(job.plan(only, set(_with_readers(redo)) if dry_run else set()))
+        console.print(job.plan(only, set(with_readers(redo)) if dry_run else set()))
         if dry_run and "frames" in only and job.state("frames") != "done":
             for line in estimate_size(sources.bags, config.frames, list(sources.rigs) or None, work).lines:
                 console.print(line, highlight=False)
@@ -150,17 +123,10 @@ def load_run(work: Path, changes: Sequence[str] = ()) -> tuple[LearnConfig, Sour
     """
     if not (work / RUN_FILE).is_file():
         raise ConfigError(f"{work} is no run folder (it has no {RUN_FILE}); begin one with `xkd pairs BAG... --work {work}` or `xkd learn`")
-    record = load_yaml(work / RUN_FILE, RunRecord, [f"config.{line}" for line in changes])
-    return record.config, Sources(record.bags, record.rigs, record.labels)
-
-
-def _with_readers(stages: Sequence[str]) -> list[str]:
-    """Add every stage that reads one of these, directly or not."""
-    wanted = set(stages)
-    for stage in STAGES:
-        if wanted & set(stage.reads):
-            wanted.add(stage.name)
-    return [name for name in NAMES if name in wanted]
+    record = load_yaml(work / RUN_FILE, RunRecord)
+    where = f"{work / RUN_FILE}{' with --set' if changes else ''}"
+    config = validate(change(record.config, changes), LearnConfig, where)
+    return config, Sources(record.bags, record.rigs, record.labels)
 
 
 class _Job:
@@ -168,6 +134,8 @@ class _Job:
 
     def __init__(self, config: LearnConfig, sources: Sources, run: RunFolder, learning: Learning, out: Path | None) -> None:
         self._config, self._sources, self._run, self._learning, self._out = config, sources, run, learning, out
+        # Gigabytes of weights are read once.
+        self._mark = cache(mark)
 
     def state(self, name: str) -> str:
         """Say whether a stage is done, begun, to do, stale, or waiting for what it reads."""
@@ -182,6 +150,8 @@ class _Job:
     def refuse_stale(self, names: Sequence[str]) -> None:
         """Refuse stages that hold work made from something else.
 
+        Args:
+            names: Stages to run, and those that they read: a student on a stale backbone would get a card that lies about it.
         Raises:
             ConfigError: names the first one and what differs.
         """
@@ -206,9 +176,9 @@ class _Job:
     def run(self, stage: Stage, progress: LearnProgress) -> None:
         """Do one stage unless it is done."""
         first = self._learning.fabric.is_global_zero
+        lacking = [name for name in stage.reads if self.state(name) != "done"]
         inputs = self._inputs(stage)
-        if inputs is None:
-            lacking = [name for name in stage.reads if self._run.record(name) is None]
+        if lacking or inputs is None:
             raise ConfigError(f"{stage.name} needs {' and '.join(lacking)} in {self._run.path} first: `xkd {_COMMANDS[lacking[0]]}`")
         key = self._key(stage, inputs)
         if self.state(stage.name) == "done":
@@ -247,15 +217,22 @@ class _Job:
         records = {name: self._run.record(name) for name in stage.reads}
         if any(record is None for record in records.values()):
             return None
-        return {name: record.output for name, record in records.items() if record is not None}
+        outputs = {name: record.output for name, record in records.items() if record is not None}
+        return {**outputs, **self._marks(stage.name)}
+
+    def _marks(self, stage: str) -> dict[str, str]:
+        """Mark what comes from outside the run folder; what is gone counts as it was, for a run goes on without its recordings."""
+        known = self._run.inputs(stage)
+        files = outside_files(stage, self._config, self._sources)
+        marks = {name: self._mark(path) if path.exists() else known.get(name) for name, path in files.items()}
+        return {name: found for name, found in marks.items() if found is not None}
 
     def _key(self, stage: Stage, inputs: dict[str, str]) -> str:
         settings: dict[str, Any] = self._config.model_dump(mode="json", include=set(stage.settings))
         if stage.name in ("distill", "probe", "finetune"):
             settings[stage.name] = getattr(self._config, stage.name).deciding()
         if stage.name == "frames":
-            paths = [*self._sources.bags, *self._sources.rigs, *([self._sources.labels] if self._sources.labels else [])]
-            settings["sources"] = [(path.name, _sizes(path)) for path in paths]
+            settings["sources"] = [path.name for path in (*self._sources.bags, *self._sources.rigs)]
         if stage.name == "distill" and self._config.start is not None:
             settings["start"] = load_card(self._config.start).hash
         if stage.name in ("probe", "finetune") and self._config.labels != "pseudo":
@@ -263,21 +240,9 @@ class _Job:
         if stage.name == "targets" and Path(self._config.classes).expanduser().is_file():
             # Presets keep their names for good; a file of the user may say something else tomorrow.
             settings["class_map"] = self._learning.class_map.hash
-        if stage.name == "targets":
-            settings["teachers"] = [_sizes(Path(find_teacher(spec))) for spec in self._config.teachers]
-        if stage.name == "finetune" and isinstance(self._config.finetune, PartDistillConfig):
-            for name in ("box_teacher", "generated"):
-                if path := getattr(self._config.finetune, name):
-                    settings[name] = _sizes(Path(path))
         if stage.name == "export":
             settings["out"] = str(self._out)
         return stage_key(stage.name, settings, inputs)
 
 
 _COMMANDS = {"frames": "pairs", "evaluation": "eval", **{name: name for name in NAMES if name not in ("frames", "evaluation")}}
-
-
-def _sizes(path: Path) -> list[tuple[str, int]]:
-    """Names and sizes of a recording's or a model's files: enough to notice that it was exchanged, without reading gigabytes."""
-    files = sorted(path.rglob("*")) if path.is_dir() else [path]
-    return [(file.name, file.stat().st_size) for file in files if file.is_file()]

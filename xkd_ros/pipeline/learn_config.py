@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, PrivateAttr, model_validator
 
 from xkd_ros.bags.frame_config import FrameConfig
 from xkd_ros.core.card import GeometryConfig, NetworkConfig
@@ -25,6 +26,7 @@ class LearnConfig(BaseModel):
     """One run of `xkd learn`; every key can be changed by `--set key=value`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+    _given: dict[str, Any] = PrivateAttr(default_factory=dict)
 
     recipe: Recipe = Field("indoor", description="of distillation, probing and fine-tuning, unless one of them names its own")
     classes: str = Field("indoor12", description="class map: a preset of config/classes, or a YAML file")
@@ -54,6 +56,9 @@ class LearnConfig(BaseModel):
         asked = given.get("recipe")
         stages = {name: stage for name in ("distill", "probe", "finetune") if isinstance(stage := given.get(name, {}), dict)}
         method = asked if asked in METHODS else FINETUNE
+        named = stages.get("finetune", {}).get("method", method)
+        if asked in METHODS and named != asked:
+            raise ValueError(f"recipe {asked} and finetune.method {named} contradict each other: leave one of them out")
         recipe = "indoor" if asked in METHODS else asked
         handed = {name: {**({} if recipe is None else {"recipe": recipe}), **stage} for name, stage in stages.items()}
         if "finetune" in handed:
@@ -73,6 +78,20 @@ class LearnConfig(BaseModel):
         if not self.cache and busy:
             raise ValueError(f"without cache the teacher looks while the student learns, in the same process: set {busy[0]}.workers to 0")
         return self
+
+    # Written last, so that it comes first: it sees what was given before recipes fill it in.
+    @model_validator(mode="wrap")
+    @classmethod
+    def _remember(cls, given: Any, validated: ModelWrapValidatorHandler[Self]) -> Self:
+        config = validated(given)
+        if isinstance(given, dict):
+            config._given = copy.deepcopy(given)
+        return config
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """What was said, without what recipes and defaults add: changed and validated again, another recipe still has its effect."""
+        return self._given
 
     def loaded(self, stage: StageT) -> StageT:
         """Return a stage that the teacher may take part in: without stored answers it looks in the same process, so none loads data."""

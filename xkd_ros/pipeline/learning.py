@@ -32,12 +32,13 @@ from xkd_ros.distill.pseudo_labels import write_pseudo_labels
 from xkd_ros.evaluate.evaluation import EVALUATION_NAME
 from xkd_ros.evaluate.frame_evaluation import evaluate_frames
 from xkd_ros.evaluate.report import write_report
-from xkd_ros.evaluate.scan_logits import calibrate, logits_of
+from xkd_ros.evaluate.scan_logits import logits_of
 from xkd_ros.evaluate.scan_sample import write_evaluation
 from xkd_ros.metrics.unit_quality import REPORT_NAME as UNIT_REPORT_NAME
 from xkd_ros.metrics.unit_quality import load_unit_report
 from xkd_ros.nets.checkpoint import load_student, save_student
 from xkd_ros.nets.student import Student
+from xkd_ros.pipeline.calibration import divide_frames, honest_temperature
 from xkd_ros.pipeline.learn_config import LearnConfig
 from xkd_ros.pipeline.progress import console
 from xkd_ros.pipeline.report import REPORT_NAME
@@ -53,9 +54,6 @@ from xkd_ros.teacher.teacher import Teacher, load_teacher
 
 if TYPE_CHECKING:
     from xkd_ros.bags.frame import Frame
-
-_SURE = 0.8
-"""Confidence of the pseudo-labels that probabilities are calibrated on: wrong labels would make an honest model look too sure."""
 
 _METHODS = {"pseudo": "label-free distillation", "given": "given labels", "both": "given labels and label-free distillation"}
 
@@ -170,30 +168,22 @@ class Learning:
         return self._keep(student, "finetune", recipe), {SHOWN: shown}
 
     def evaluation(self, progress: Report) -> Result:
-        """Calibrate on validation frames, score on test frames, draw the report."""
+        """Calibrate on validation frames, score on test frames or what there is instead, draw the report."""
         frames = self.open_frames()
         labels, folder = self.open_labels(frames), self.work / "evaluation"
         student, card = load_student(self.work / "finetune")
         segmenter = Segmenter(card, run_in_memory(student, card))
         ask = logits_of(segmenter)
-        val = frames.numbers("val")
-        temperature = 1.0
 
         def per_rig(frame: Frame) -> None:
             segmenter.intensity = self._intensity(frames, frame.rig)
 
-        if len(val):
-            try:
-                # Agreeing with the teacher is no proof of being right: its labels may make the student less sure, never surer
-                # (simulated walk, fitted 0.59: error of the probability against true labels 11.6 %, with 1 it is 6.0 %).
-                temperature = max(1.0, round(calibrate(ask, frames, val, labels, _SURE, before=per_rig), 3))
-            except ConfigError:  # not one labelled point among them; the report shows temperature 1
-                temperature = 1.0
-        numbers = next((numbers for split in ("test", "val", "train") if len(numbers := frames.numbers(split))), val)
+        fitted, scored = divide_frames(frames)
+        temperature = honest_temperature(ask, frames, fitted, labels, per_rig)
         evaluation = evaluate_frames(
             ask,
             frames,
-            numbers,
+            scored,
             labels,
             card.labels,
             progress,
@@ -204,12 +194,12 @@ class Learning:
             before=per_rig,
         )
         write_evaluation(folder, evaluation, ask, frames, labels, before=per_rig)
-        facts = evaluation.summary()
+        facts, shown = evaluation.summary(), [f"measured {evaluation.where}"]
         try:
             write_report(self.work, self.work / REPORT_NAME)
-            shown = [f"report: {self.work / REPORT_NAME}"]
+            shown.append(f"report: {self.work / REPORT_NAME}")
         except MissingPackageError as error:  # a training server may lack matplotlib; the model comes out all the same
-            shown = [f"no report: {error}; then `xkd report {self.work}`"]
+            shown.append(f"no report: {error}; then `xkd report {self.work}`")
         for kind, words in (("real", "true labels"), ("pseudo", "the teacher's labels")):
             if kind in facts:
                 scores = [f"{name} {facts[kind][name]['miou']}" for name in ("all points", "in view", "out of view")]

@@ -9,6 +9,7 @@ from typing import Any
 from xkd_ros.core.card import ModelCard
 from xkd_ros.core.files import write_atomic
 from xkd_ros.core.labels import STRUCT4
+from xkd_ros.evaluate.evaluation import where_scored
 
 _SOURCES = 3
 """So many recordings are named on the page."""
@@ -38,7 +39,8 @@ def write_model_page(card: ModelCard, folder: Path, command: str, notes: str = "
         "",
         notes,
         "",
-        "IoU in percent at raw-scan resolution, printed by the command above at its end (`card.json` holds the same figures):",
+        f"IoU in percent at raw-scan resolution{_where(card.metrics)}, printed by the command above at its end (`card.json` holds the same "
+        "figures):",
         "",
         *_table("Four structural classes", STRUCT4.names, _rows(card.metrics, "struct4", STRUCT4.names)),
         "",
@@ -54,6 +56,11 @@ def _shortened(sources: Sequence[str]) -> str:
     if len(sources) <= _SOURCES:
         return "; ".join(sources)
     return f"{'; '.join(sources[:_SOURCES])}; and {len(sources) - _SOURCES} more, named in `card.json`"
+
+
+def _where(metrics: dict[str, Any]) -> str:
+    scans = metrics.get("evaluation", {}).get("scans_by_split")
+    return f" {where_scored(scans)}" if scans else ""
 
 
 def _rows(metrics: dict[str, Any], key: str, names: tuple[str, ...]) -> dict[str, dict[str, Any]]:

@@ -29,7 +29,7 @@ class StageRecord(BaseModel):
 
     Attributes:
         key: Hash of the stage's settings and of the outputs it was made from.
-        inputs: Output hash of each earlier stage it read.
+        inputs: Output hash of each earlier stage it read, and marks of files from elsewhere.
         output: Hash of what it made.
         seconds: How long the call that finished it worked on it.
         facts: Figures for tables.
@@ -81,6 +81,11 @@ class RunFolder:
         begun = self._begun(stage)
         return "to do" if begun is None else "begun" if begun.key == key else "stale"
 
+    def inputs(self, stage: str) -> dict[str, str]:
+        """Tell what a stage was made from, or begun with; nothing where it is neither."""
+        made = self.record(stage) or self._begun(stage)
+        return {} if made is None else made.inputs
+
     def begin(self, stage: str, key: str, inputs: dict[str, str]) -> Path:
         """Claim the stage's folder for these inputs and return it.
 
@@ -100,7 +105,7 @@ class RunFolder:
         """
         if self.state(stage, key) == "stale":
             raise ConfigError(
-                f"{self.folder(stage)} was made {self._difference(stage, inputs)}; "
+                f"{stage} is stale: {self.folder(stage)} was made {self._difference(stage, inputs)}; "
                 f"make it again with --redo {stage}, or choose another --work folder"
             )
 
@@ -124,9 +129,8 @@ class RunFolder:
         return load_yaml(path, Begun) if path.is_file() else None
 
     def _difference(self, stage: str, inputs: dict[str, str]) -> str:
-        made = self.record(stage) or self._begun(stage)
-        made_from = {} if made is None else made.inputs
-        changed = [name for name in inputs if made_from.get(name) != inputs[name]]
+        made_from = self.inputs(stage)
+        changed = [name for name in {**inputs, **made_from} if made_from.get(name) != inputs.get(name)]
         if changed:
             return f"from other {' and '.join(changed)}"
         return "with other settings" if inputs else "from other recordings or with other settings"
@@ -138,7 +142,7 @@ def stage_key(stage: str, settings: object, inputs: dict[str, str]) -> str:
     Args:
         stage: Name.
         settings: JSON-able.
-        inputs: Output hash of each earlier stage it reads.
+        inputs: Output hash of each earlier stage it reads, and marks of files from elsewhere.
     """
     text = json.dumps([stage, settings, sorted(inputs.items())], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

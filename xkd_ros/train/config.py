@@ -40,4 +40,4 @@ class EngineConfig(BaseModel):
         description="data loading processes per training process; none: 0 on a CPU, up to 12 beside a GPU",
     )
     tensorboard: bool = Field(True, description="write curves for TensorBoard where it is installed")
-    seed: int = 0
+    seed: int = Field(0, ge=0)

@@ -13,7 +13,6 @@ import numpy as np
 from xkd_ros.bags.frame import Frame
 from xkd_ros.bags.frame_store import FrameStore
 from xkd_ros.core.card import IntensityConfig, ModelCard
-from xkd_ros.core.errors import ConfigError
 from xkd_ros.core.types import NetInput
 from xkd_ros.distill.backbone import Backbone
 from xkd_ros.distill.label_store import LabelStore
@@ -26,17 +25,15 @@ from xkd_ros.distill.probe import run_probe
 from xkd_ros.distill.recipe import ProbeConfig
 from xkd_ros.evaluate.evaluation import Evaluation
 from xkd_ros.evaluate.frame_evaluation import evaluate_frames
-from xkd_ros.evaluate.scan_logits import Labels, LogitsOf, ScanLogits, calibrate, logits_of
+from xkd_ros.evaluate.scan_logits import Labels, LogitsOf, ScanLogits, logits_of
 from xkd_ros.nets.student import Student
+from xkd_ros.pipeline.calibration import honest_temperature
 from xkd_ros.pipeline.run_folder import stage_key
 from xkd_ros.pipeline.studies.given_labels import NoLabels
 from xkd_ros.pipeline.studies.workshop import Workshop
 from xkd_ros.runtime.segmenter import Segmenter
 from xkd_ros.runtime.torch_backend import run_in_memory
 from xkd_ros.teacher.target_store import TargetStore
-
-SURE = 0.8
-"""Confidence of the pseudo-labels that probabilities are calibrated on."""
 
 
 @dataclass(frozen=True)
@@ -134,11 +131,8 @@ class Trial:
         return Segmenter(card, run_in_memory(student, card, threads))
 
     def temperature(self, segmenter: Segmenter, frames: FrameStore, labels: LabelStore) -> float:
-        """Calibrate on buildings that were kept from training, on labels of the teacher that are likely to be right."""
-        try:
-            return round(calibrate(logits_of(segmenter), frames, frames.numbers("val"), labels, SURE), 3)
-        except ConfigError:  # not one such label among them
-            return 1.0
+        """Calibrate on buildings that were kept from training, as a model is before it is shipped."""
+        return honest_temperature(logits_of(segmenter), frames, frames.numbers("val"), labels)
 
     def evaluate(self, segmenter: Segmenter, rig: str, against: Labels | None = None, temperature: float | None = None) -> Evaluation:
         """Evaluate on the validation buildings: against the true labels, and against others where given."""
