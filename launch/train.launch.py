@@ -22,7 +22,8 @@ CONFIG = SHARE / "config"
 ARGUMENTS = [
     ("bags", "", "recordings to learn from, comma-separated: rosbag2 folders, .mcap, .db3 or ROS 1 .bag; empty: as in params_file"),
     ("rig", "", "rig YAML with calibration that the recordings lack; empty: as in params_file"),
-    ("recipe", "", "indoor (what we deploy), scalr or scalr_plus (as published); empty: as in params_file"),
+    ("labels", "", "real labels by stamp, for the figures; with set:=labels=given they are learnt from; empty: as in params_file"),
+    ("recipe", "", "indoor (what we deploy), scalr, scalr_plus (as published); ignet, partdistill, xmodel; empty: as in params_file"),
     ("teacher", "", "image teacher to distil: folder, hub id or sim2d-indoor12; empty: as in params_file"),
     ("model_out", "", "folder of the model that comes out; empty: as in params_file"),
     ("work", "", "folder of the run, where an interrupted one goes on; empty: as in params_file"),
@@ -43,7 +44,7 @@ ARGUMENTS = [
     ("log_level", "info", "debug | info | warn | error"),
 ]
 # Parameters of the trainer under the same name.
-TEXTS = ("bags", "rig", "recipe", "teacher", "model_out", "work", "config", "set", "adapt_model", "adapt_out", "points")
+TEXTS = ("bags", "rig", "labels", "recipe", "teacher", "model_out", "work", "config", "set", "adapt_model", "adapt_out", "points")
 
 
 def generate_launch_description() -> LaunchDescription:

@@ -49,6 +49,8 @@ def test_a_missing_package_is_one_line(tmp_path: Path) -> None:
         (("export", "nowhere"), "nowhere does not exist"),
         (("export", "nowhere", "--tensorrt"), "there is no model 'nowhere'"),
         (("export", "indoor-24x64", "--version-compatible"), "give --tensorrt too"),
+        (("export", "indoor-24x64", "-o", "elsewhere"), "is for run folders"),
+        (("train-sim", "x.yaml", "-o", "m", "--bag", "b"), "need both --bag and --labels"),
         (("simulate", "--seed", "1", "--rig", "no_such_rig", "-o", "w"), "no_such_rig"),
         (("simulate", "--seed", "4-2", "-o", "w"), "names no buildings"),
         (("label", "x", "-o", "y", "--teacher", "t"), "give --fused too"),

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from xkd_ros.core.errors import ConfigError
+from xkd_ros.bags.frame_config import FrameConfig
+from xkd_ros.bags.frame_job import prepare_job
+from xkd_ros.core.card import ModelCard, save_card
+from xkd_ros.core.errors import BagError, ConfigError
 from xkd_ros.nets.image_checkpoint import ImageTeacherCard, save_image_teacher
 from xkd_ros.nets.image_student import seeded_image_student
 from xkd_ros.pipeline.input_files import mark
@@ -175,5 +179,57 @@ def test_a_recipe_and_a_method_that_contradict_each_other_are_refused(run: Path,
 
 @pytest.mark.parametrize(("line", "key"), [("finetune.seed=-1", "seed"), ("finetune.recipe=[a]", "recipe"), ("recipe=[a]", "recipe")])
 def test_values_that_cannot_work_are_refused_before_the_run_begins(line: str, key: str) -> None:
-    with pytest.raises(ConfigError, match=f"finetune.labels.{key}"):
+    with pytest.raises(ConfigError, match=rf"finetune\.{key}|no recipe"):
         read_config(None, [line])
+
+
+def test_a_name_that_no_card_may_carry_is_refused_before_the_training(run: Path, sources: Sources, tmp_path: Path, made: list[str]) -> None:
+    for name in ("my site", "_site", "büro", "x" * 65):
+        with pytest.raises(ConfigError, match=f"a model cannot be called '{name}'"):
+            learn(read_config(None, ["finetune.steps=3"]), sources, tmp_path / "other", tmp_path / name)
+    assert made == [] and not (tmp_path / "other").exists()
+
+
+def test_a_model_of_another_run_is_not_overwritten(sources: Sources, tmp_path: Path, made: list[str]) -> None:
+    save_card(ModelCard(name="site"), tmp_path / "site")
+    with pytest.raises(ConfigError, match="holds a model of another run"):
+        learn(read_config(None, []), sources, tmp_path / "run", tmp_path / "site")
+    assert made == []
+
+
+@pytest.mark.usefixtures("made")
+def test_the_page_of_a_model_has_the_whole_command(sources: Sources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    commands: list[str] = []
+    monkeypatch.setattr("xkd_ros.pipeline.learn.write_learned_model", lambda *given: (commands.append(given[3]), ("hash", {}))[1])
+    path = tmp_path / "mine.yaml"
+    path.write_text("finetune: {epochs: 3}\nteacher: sim2d-indoor12\n")
+    learn(read_config(path, ["distill.steps=5"], recipe="ignet"), sources, tmp_path / "run", tmp_path / "site")
+    words = shlex.split(commands[0])
+    assert words[:3] == ["xkd", "learn", "BAG..."] and words[words.index("--rig") + 1] == str(sources.rigs[0])
+    changes = [words[place + 1] for place, word in enumerate(words) if word == "--set"]
+    again = read_config(None, changes)
+    assert again.finetune.epochs == 3 and again.finetune.method == "ignet" and again.distill.steps == 5
+
+
+def test_labels_that_are_not_there_are_one_line_before_anything_is_planned(tmp_path: Path) -> None:
+    with pytest.raises(BagError, match="there are no labels at nope"):
+        prepare_job([tmp_path], FrameConfig(), None, Path("nope"), hashed=False)
+
+
+def test_the_plan_names_what_decides(run: Path, sources: Sources, capsys: pytest.CaptureFixture[str]) -> None:
+    learn(read_config(None, ["finetune.steps=3"], recipe="xmodel"), sources, run, None, only=STAGES, redo=("stale",), dry_run=True)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "recipe indoor + xmodel; 24 layers x 64; teacher sim2d-indoor12; labels pseudo" in said and "finetune 3 steps of 8 scans" in said
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (["recipe=foo"], "there is no recipe 'foo'; use ignet, indoor, partdistill, scalr, scalr_plus, xmodel"),
+        (["finetune.step=3"], r"unknown key 'finetune\.step' \(did you mean 'steps'\?\)"),
+        (["recipe=ignet", "finetune.mix.shar=1"], r"unknown key 'finetune\.mix\.shar'"),
+    ],
+)
+def test_wrong_settings_are_named_as_they_are_written(lines: list[str], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        read_config(None, lines)

@@ -124,6 +124,8 @@ def prepare_job(
     """
     if not bags:
         raise BagError("no recording was given; name at least one bag")
+    if labels is not None and not labels.exists():
+        raise BagError(f"there are no labels at {labels}; give a folder of <stamp_ns>.npz, PLY, PCD or CSV files")
     rig_files = [rig] if isinstance(rig, (str, Path)) else list(rig or ())
     rigs = [load_rig(path) for path in rig_files]
     surveys: list[Survey] = []

@@ -54,17 +54,21 @@ class FrameEstimate:
 
 
 def estimate_size(
-    bags: Sequence[Path], config: FrameConfig, rig: Path | Sequence[Path] | None = None, out: Path | None = None
+    bags: Sequence[Path],
+    config: FrameConfig,
+    rig: Path | Sequence[Path] | None = None,
+    out: Path | None = None,
+    labels: Path | None = None,
 ) -> FrameEstimate:
     """Tell how many frames recordings give and how large they are, before anything is written.
 
     Args:
-        bags, config, rig: As for `write_frames`.
+        bags, config, rig, labels: As for `write_frames`.
         out: Where the store will be; adds the free space to the lines.
     Raises:
         BagError, CalibrationError: as for `write_frames`.
     """
-    return _estimate(prepare_job(bags, config, rig, None, hashed=False), out)
+    return _estimate(prepare_job(bags, config, rig, labels, hashed=False), out)
 
 
 def _estimate(job: FrameJob, out: Path | None) -> FrameEstimate:

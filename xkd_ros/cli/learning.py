@@ -20,7 +20,7 @@ Config = Annotated[Path | None, typer.Option("--config", "-c", help="YAML such a
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, e.g. finetune.epochs=5; repeatable.")]
 Recipe = Annotated[str | None, typer.Option(help="indoor, scalr, scalr_plus (as published); or a method: ignet, partdistill, xmodel.")]
 Teacher = Annotated[str | None, typer.Option(help="Image teacher to distil: folder, hub id, or sim2d-indoor12.")]
-LabelTeacher = Annotated[str | None, typer.Option(help="Image teacher for the labels; default: the same.")]
+LabelTeacher = Annotated[str | None, typer.Option(help="Image teacher that names classes for the labels; default: the one of --teacher.")]
 Start = Annotated[Path | None, typer.Option(help="Model folder to go on from: its backbone is fine-tuned, nothing is distilled.")]
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder, such as runs/site.")]
 Redo = Annotated[list[str] | None, typer.Option(help="Stage to make again, with all that follow; `stale`: what was made otherwise.")]
@@ -31,7 +31,7 @@ Progress = Annotated[Path | None, typer.Option("--progress", help="Also write pr
 def learn(
     bags: Bags,
     out: Out,
-    work: Annotated[Path | None, typer.Option(help="Run folder; default runs/<name of the model>. Give it again to go on.")] = None,
+    work: Annotated[Path | None, typer.Option(help="Run folder; default runs/NAME, the last part of OUT. Give it again to go on.")] = None,
     rig: Rigs = None,
     labels: Labels = None,
     config: Config = None,
@@ -138,6 +138,8 @@ def export(
     if (source / RUN_FILE).is_file():
         settings, sources = load_run(source)
         start(settings, sources, source, out, only=("export",), redo=("export",))
+    elif out is not None:
+        raise ConfigError(f"-o is for run folders, and {source} is none: the graphs of a model are written into its own folder")
     else:
         Console().print(export_onnx(source))
 
@@ -147,9 +149,9 @@ def adapt(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="Model folder, or the name of one that comes with the package.")],
     bags: Bags,
     out: Out,
-    work: Annotated[Path | None, typer.Option(help="Frames and checkpoint; default runs/<name of the new model>.")] = None,
+    work: Annotated[Path | None, typer.Option(help="Frames and checkpoint; default runs/NAME, the last part of OUT.")] = None,
     rig: Rigs = None,
-    teacher: LabelTeacher = None,
+    teacher: Annotated[str | None, typer.Option(help="Image teacher that names classes: folder, hub id; default: sim2d-indoor12.")] = None,
     changes: Set = None,
     progress: Progress = None,
     threads: Threads = None,
@@ -228,6 +230,8 @@ def train_sim(
     from xkd_ros.core.config import load_yaml
     from xkd_ros.pipeline.simulated_training import SimulatedTrainingConfig, train_simulated
 
+    if (bag is None) != (labels is None):
+        raise ConfigError("really labelled scans need both --bag and --labels")
     real = (bag, labels) if bag is not None and labels is not None else None
     train_simulated(load_yaml(config, SimulatedTrainingConfig), work, out, threads, real, start)
 

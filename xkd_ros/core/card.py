@@ -9,7 +9,7 @@ import hashlib
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from xkd_ros.core import config
 from xkd_ros.core.errors import ConfigError, ModelError
@@ -104,6 +104,20 @@ class ModelCard(_Strict):
         table = self.metrics.get("entropy")
         mean = table.get("mean") if isinstance(table, dict) else None
         return float(mean) if isinstance(mean, (int, float)) else None
+
+
+def check_model_name(folder: Path) -> None:
+    """Do nothing, unless a model folder has a name that no card may carry: better before the training than after it.
+
+    Raises:
+        ConfigError: says which names are possible.
+    """
+    try:
+        ModelCard(name=folder.name)
+    except ValidationError as error:
+        raise ConfigError(
+            f"a model cannot be called '{folder.name}': write up to 64 letters, digits, '.', '-', '_', a letter or digit first"
+        ) from error
 
 
 def load_card(folder: str | Path) -> ModelCard:

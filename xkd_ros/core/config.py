@@ -95,22 +95,46 @@ def validate(content: object, model: type[ModelT], where: str) -> ModelT:
     try:
         return model.model_validate(content)
     except ValidationError as error:
-        raise ConfigError(f"{where}: {describe(error, model)}") from error
+        raise ConfigError(f"{where}: {describe(error, model, content)}") from error
 
 
-def describe(error: ValidationError, model: type[BaseModel]) -> str:
-    """Say in one line what is wrong, with the nearest allowed key for a misspelt one."""
+def describe(error: ValidationError, model: type[BaseModel], content: object = None) -> str:
+    """Say in one line what is wrong, with the nearest allowed key for a misspelt one.
+
+    Args:
+        error: Of the model.
+        model: What the content should be.
+        content: What was checked, so that keys are named as they are written there.
+    """
     parts = []
     for problem in error.errors()[:5]:
-        key = ".".join(map(str, problem["loc"])) or "(root)"
+        key = ".".join(map(str, _written(problem["loc"], content))) or "(root)"
         if problem["type"] == "extra_forbidden":
             close = get_close_matches(str(problem["loc"][-1]), _keys(model), n=1)
             parts.append(f"unknown key '{key}'" + (f" (did you mean '{close[0]}'?)" if close else ""))
+        elif not problem["loc"]:
+            parts.append(problem["msg"].removeprefix("Value error, "))
         else:
             got = problem.get("input")
             shown = "" if isinstance(got, dict) else f", got {str(got)[:60]!r}"
             parts.append(f"'{key}': {problem['msg'].removeprefix('Value error, ')}{shown}")
     return "; ".join(parts)
+
+
+def _written(loc: tuple[int | str, ...], content: object) -> list[int | str]:
+    """Leave out what pydantic adds to a place where it chose among several models: the name of its choice is no key."""
+    if content is None:
+        return list(loc)
+    found: list[int | str] = []
+    for number, step in enumerate(loc):
+        if isinstance(content, dict) and step not in content and 0 < number < len(loc) - 1:
+            continue
+        found.append(step)
+        if isinstance(content, dict):
+            content = content.get(step, {})
+        elif isinstance(content, (list, tuple)) and isinstance(step, int) and step < len(content):
+            content = content[step]
+    return found
 
 
 def _keys(model: type[BaseModel]) -> set[str]:

@@ -84,7 +84,8 @@ class RunFiles:
     def _facts(self, stage: str) -> list[tuple[str, str]]:
         records = self.folder / "stages"
         found: dict[str, str] = {}
-        if (records / f"{stage}.begun.json").is_file() and not (records / f"{stage}.json").is_file():
+        drawn = stage == STAGES[-1] and (self.folder / stage / EVALUATION_NAME).is_file()  # it draws the page before its record is there
+        if (records / f"{stage}.begun.json").is_file() and not (records / f"{stage}.json").is_file() and not drawn:
             found["state"] = "unfinished"
         for path in (records / f"{stage}.json", *(self.folder / stage / name for name in _MANIFESTS)):
             try:

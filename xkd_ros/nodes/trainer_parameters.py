@@ -52,6 +52,7 @@ TRAINER = ParameterTable(
     [
         ParameterSpec("bags", "", "Recordings to learn from: rosbag2 folders, .mcap, .db3, ROS 1 .bag.", fixed=True, listed=True),
         ParameterSpec("rig", "", "Rig YAML with calibration that the recordings lack.", fixed=True),
+        ParameterSpec("labels", "", "Real labels by stamp, for the figures; with set:=labels=given they are learnt from.", fixed=True),
         ParameterSpec("recipe", "", "indoor (what we deploy), scalr, scalr_plus; or a method: ignet, partdistill, xmodel.", fixed=True),
         ParameterSpec("teacher", "", "Image teacher to distil: folder, hub id or sim2d-indoor12; empty: as config says.", fixed=True),
         ParameterSpec("model_out", "models/site", "Folder of the model that comes out.", fixed=True),
@@ -108,7 +109,7 @@ def learn_command(program: Sequence[str], values: SimpleNamespace, bags: Sequenc
         progress: File for its lines of progress.
     """
     options = ["-o", values.model_out, "--work", values.work, "--progress", str(progress)]
-    for name in ("rig", "recipe", "teacher", "config"):
+    for name in ("rig", "labels", "recipe", "teacher", "config"):
         options += [f"--{name}", getattr(values, name)] if getattr(values, name) else []
     if values.collect:
         # Every drive that was collected since makes the stored frames stale, and that is what it was collected for.

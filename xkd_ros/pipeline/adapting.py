@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from xkd_ros.bags.frame_config import FrameConfig
 from xkd_ros.bags.frame_store import FrameStore
 from xkd_ros.bags.frame_writer import write_frames
-from xkd_ros.core.card import ModelCard, load_card
+from xkd_ros.core.card import ModelCard, check_model_name, load_card
 from xkd_ros.core.config import change, validate
 from xkd_ros.core.errors import ConfigError
 from xkd_ros.distill.partdistill.adaptation import Adaptation, AdaptConfig, adapt_student
@@ -81,6 +81,7 @@ def adapt_model(
         XkdError: whatever else does not fit, in one line.
     """
     config = validate(change({}, changes), AdaptRunConfig, "--set")
+    check_model_name(out)
     if out.resolve() == model.resolve():
         raise ConfigError(f"{out} is the model that is adapted, and stays as it is; give another folder for the adapted one")
     student, card = load_student(model)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 import time
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -12,10 +14,11 @@ from pydantic import BaseModel, ConfigDict
 from rich.table import Table
 
 from xkd_ros.bags.frame_writer import estimate_size
-from xkd_ros.core.card import CARD_NAME, load_card
+from xkd_ros.core.card import CARD_NAME, check_model_name, load_card
 from xkd_ros.core.config import change, load_yaml, validate
 from xkd_ros.core.errors import ConfigError
 from xkd_ros.core.files import write_atomic
+from xkd_ros.distill.methods import FINETUNE
 from xkd_ros.pipeline.input_files import mark, outside_files
 from xkd_ros.pipeline.learn_config import LearnConfig
 from xkd_ros.pipeline.learn_progress import LearnProgress
@@ -82,6 +85,10 @@ def learn(
     if "targets" in only:
         check_names(config)
     run = RunFolder(work)
+    if "export" in only and out is not None:
+        check_model_name(out)
+        if (out / CARD_NAME).is_file() and not run.was_begun("export"):
+            raise ConfigError(f"{out} holds a model of another run; choose another folder with -o, or remove it")
     fabric = make_fabric(config.distill.precision)
     if not dry_run:
         fabric.launch()
@@ -101,7 +108,7 @@ def learn(
     if fabric.is_global_zero:
         console.print(job.plan(only, set(with_readers(redo)) if dry_run else set()))
         if dry_run and "frames" in only and job.state("frames") != "done":
-            for line in estimate_size(sources.bags, config.frames, list(sources.rigs) or None, work).lines:
+            for line in estimate_size(sources.bags, config.frames, list(sources.rigs) or None, work, sources.labels).lines:
                 console.print(line, highlight=False)
     if dry_run:
         return
@@ -171,6 +178,17 @@ class _Job:
             start = self._config.start if stage.name == "distill" else None
             what, came = (stage.what, came) if start is None else ("take the backbone of a model", str(start))
             table.add_row(str(number), stage.name, what, came, shown)
+        network, tuned, teachers = self._config.network, self._config.finetune, " and ".join(self._config.teachers)
+        passes = ", ".join(
+            f"{name} {f'{stage.steps} steps' if stage.steps else f'{stage.epochs:g} epochs'} of {stage.batch} scans"
+            for name, stage in (("distill", self._config.distill), ("finetune", tuned))
+        )
+        method = "" if tuned.method == FINETUNE else f" + {tuned.method}"
+        table.caption = (
+            f"recipe {self._config.recipe}{method}; {network.depth} layers x {network.width}; teacher {teachers}; "
+            f"labels {self._config.labels}; {passes}"
+        )
+        table.caption_justify = "left"
         return table
 
     def run(self, stage: Stage, progress: LearnProgress) -> None:
@@ -206,7 +224,8 @@ class _Job:
         assert self._out is not None
         out, record = self._out, self._run.record("evaluation")
         facts = {} if record is None else record.facts
-        return lambda progress: write_learned_model(self._run.path, out, facts, progress)
+        command = _command(self._config, self._sources, self._run.path, out)
+        return lambda progress: write_learned_model(self._run.path, out, facts, command, progress)
 
     def _wait_for(self, name: str) -> None:
         # Not a barrier: writing frames or targets may take hours, longer than collectives wait.
@@ -246,3 +265,21 @@ class _Job:
 
 
 _COMMANDS = {"frames": "pairs", "evaluation": "eval", **{name: name for name in NAMES if name not in ("frames", "evaluation")}}
+
+
+def _command(config: LearnConfig, sources: Sources, work: Path, out: Path) -> str:
+    """Write the command that makes this model again from its recordings."""
+    words = [word for rig in sources.rigs for word in ("--rig", str(rig))]
+    words += ["--labels", str(sources.labels)] if sources.labels else []
+    words += [word for line in _lines(config.given) for word in ("--set", line)]
+    # The recordings stand in the page by name and hash.
+    return f"xkd learn BAG... {shlex.join([*words, '--work', str(work), '-o', str(out)])}"
+
+
+def _lines(given: dict[str, Any], before: str = "") -> list[str]:
+    """Write settings as `a.b=value`."""
+    found = []
+    for name, value in given.items():
+        nested = isinstance(value, dict) and value
+        found += _lines(value, f"{before}{name}.") if nested else [f"{before}{name}={json.dumps(value, default=str)}"]
+    return found

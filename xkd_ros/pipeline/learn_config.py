@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, PrivateAttr, model_validator
 
@@ -54,6 +54,8 @@ class LearnConfig(BaseModel):
         if not isinstance(given, dict):
             return given
         asked = given.get("recipe")
+        if asked is not None and asked not in (known := (*get_args(Recipe), *METHODS)):
+            raise ValueError(f"there is no recipe '{asked}'; use {', '.join(sorted(known))}")
         stages = {name: stage for name in ("distill", "probe", "finetune") if isinstance(stage := given.get(name, {}), dict)}
         method = asked if asked in METHODS else FINETUNE
         named = stages.get("finetune", {}).get("method", method)
@@ -116,4 +118,4 @@ def read_config(path: Path | None, changes: Sequence[str] = (), **named: str | N
     lines = [*(f"{key}={value}" for key, value in named.items() if value is not None), *changes]
     if path is not None:
         return load_yaml(path, LearnConfig, lines)
-    return validate(change({}, lines), LearnConfig, "--set")
+    return validate(change({}, lines), LearnConfig, "settings")

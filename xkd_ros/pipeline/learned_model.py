@@ -14,13 +14,14 @@ from xkd_ros.nets.fused_checkpoint import load_fused, save_fused
 from xkd_ros.pipeline.model_page import write_model_page
 
 
-def write_learned_model(work: Path, out: Path, evaluation: dict[str, Any], progress: Report) -> tuple[str, dict[str, Any]]:
+def write_learned_model(work: Path, out: Path, evaluation: dict[str, Any], command: str, progress: Report) -> tuple[str, dict[str, Any]]:
     """Write weights, card, ONNX graphs and page of what a run learnt, and the fused head where its method trains one.
 
     Args:
         work: Run folder whose fine-tuning is done.
         out: Model folder; its last part is the model's name.
         evaluation: Facts of the stage `evaluation`: temperature and scores.
+        command: What makes the model again, for its page.
         progress: (done, total, facts).
     Returns:
         Hash of the card, and facts.
@@ -36,6 +37,6 @@ def write_learned_model(work: Path, out: Path, evaluation: dict[str, Any], progr
     progress(1, 3, {})
     export_onnx(out)
     progress(2, 3, {})
-    write_model_page(load_card(out), out, f"xkd learn BAG... --work {work} -o {out}")
+    write_model_page(load_card(out), out, command)
     progress(3, 3, {})
     return load_card(out).hash, {"model": str(out)}

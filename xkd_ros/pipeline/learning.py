@@ -202,7 +202,7 @@ class Learning:
             shown.append(f"no report: {error}; then `xkd report {self.work}`")
         for kind, words in (("real", "true labels"), ("pseudo", "the teacher's labels")):
             if kind in facts:
-                scores = [f"{name} {facts[kind][name]['miou']}" for name in ("all points", "in view", "out of view")]
+                scores = [f"{name} {_shown(facts[kind][name]['miou'])}" for name in ("all points", "in view", "out of view")]
                 shown.append(f"mIoU against {words}: {', '.join(scores)}; ECE {100 * facts[kind]['ece']:.1f} %")
         return sha256(folder / EVALUATION_NAME), {SHOWN: shown, "temperature": temperature, **facts}
 
@@ -281,3 +281,7 @@ class Learning:
 
 def _print_lines(lines: list[str]) -> None:
     console.print("\n".join(lines), highlight=False)
+
+
+def _shown(value: float | None) -> str:
+    return "-" if value is None else str(value)

@@ -81,6 +81,10 @@ class RunFolder:
         begun = self._begun(stage)
         return "to do" if begun is None else "begun" if begun.key == key else "stale"
 
+    def was_begun(self, stage: str) -> bool:
+        """Tell whether a stage is done or begun, with whatever settings."""
+        return self.record(stage) is not None or self._begun(stage) is not None
+
     def inputs(self, stage: str) -> dict[str, str]:
         """Tell what a stage was made from, or begun with; nothing where it is neither."""
         made = self.record(stage) or self._begun(stage)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
-from xkd_ros.core.card import GeometryConfig, IntensityConfig, ModelCard, NetworkConfig, load_card
+from xkd_ros.core.card import GeometryConfig, IntensityConfig, ModelCard, NetworkConfig, check_model_name, load_card
 from xkd_ros.core.errors import ConfigError
 from xkd_ros.core.labels import INDOOR12, INDOOR12_TO_STRUCT4
 from xkd_ros.distill.augment import AugmentConfig
@@ -88,6 +88,7 @@ def train_simulated(
     Raises:
         ConfigError: `work` was begun with another configuration, or `start` is of another network.
     """
+    check_model_name(out)
     if threads:
         torch.set_num_threads(threads)
     fabric = make_fabric(config.engine.precision)
