@@ -23,6 +23,8 @@ from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
+from xkd_ros.nodes.launch_arguments import log_level, number, true
+
 SHARE = Path(get_package_share_directory("xkd_ros"))
 CONFIG = SHARE / "config"
 
@@ -69,12 +71,12 @@ def _start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
             str(CONFIG / "replayer.yaml"),
             {
                 "bag": given["bag"],
-                "rate": float(given["rate"]),
-                "loop": given["loop"].lower() == "true",
+                "rate": number(given, "rate"),
+                "loop": true(given, "loop"),
                 "wait_for": f"{given['points']}:{2 if given['rig'] else 1}",
             },
         ],
-        ros_arguments=["--log-level", f"replayer:={given['log_level']}"],
+        ros_arguments=log_level(given, "replayer"),
         output="screen",
     )
     at_the_end = OnProcessExit(target_action=replayer, on_exit=[EmitEvent(event=Shutdown(reason="the recording has ended"))])

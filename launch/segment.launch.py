@@ -6,13 +6,14 @@ ros2 launch xkd_ros segment.launch.py points:=/os_cloud_node/points
 import os
 from pathlib import Path
 
-import yaml
 from ament_index_python.packages import PackageNotFoundError, get_package_prefix, get_package_share_directory
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
 from launch.events.process import ProcessExited
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
+
+from xkd_ros.nodes.launch_arguments import log_level, number, parameter_file, true
 
 SHARE = Path(get_package_share_directory("xkd_ros"))
 CONFIG = SHARE / "config"
@@ -64,33 +65,33 @@ def _start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     if given["dds_profile"] and "FASTRTPS_DEFAULT_PROFILES_FILE" not in os.environ:
         actions.append(SetEnvironmentVariable("FASTRTPS_DEFAULT_PROFILES_FILE", given["dds_profile"]))
     actions.append(_segmenter(given))
-    if _true(given["build_only"]):
+    if true(given, "build_only"):
         return actions
-    if _true(given["synchronizer"]):
+    if true(given, "synchronizer"):
         actions.append(_synchronizer(given))
-    if _true(given["rviz"]):
+    if true(given, "rviz"):
         actions.append(_rviz(given))
     return actions
 
 
 def _segmenter(given: dict[str, str]) -> Node:
-    parameters = {name: _true(given[name]) for name in ("autostart", "build_only", "use_sim_time")}
+    parameters = {name: true(given, name) for name in ("autostart", "build_only", "use_sim_time")}
     parameters |= {name: given[name] for name in ("model", "backend", "levelling", "base_from_lidar") if given[name]}
     if given["temporal_fusion"]:
-        parameters["temporal_fusion"] = _true(given["temporal_fusion"])
-    parameters |= {name: int(given[name]) for name in ("num_threads", "headings") if given[name]}
+        parameters["temporal_fusion"] = true(given, "temporal_fusion")
+    parameters |= {name: number(given, name, int) for name in ("num_threads", "headings") if given[name]}
     if given["fused"]:
-        parameters["fused"] = _true(given["fused"])
+        parameters["fused"] = true(given, "fused")
         parameters |= {"rig": given["rig"]} if given["rig"] else {"images": given["image"]}
-    parameters |= {name: float(given[name]) for name in ("roll_deg", "pitch_deg") if given[name]}
+    parameters |= {name: number(given, name) for name in ("roll_deg", "pitch_deg") if given[name]}
     return Node(
         package="xkd_ros",
         executable="segmenter",
         name=given["name"],
         namespace=given["namespace"],
-        parameters=[given["params_file"], parameters],
+        parameters=[parameter_file(given, "params_file"), parameters],
         remappings=[("points", given["points"]), ("semantic_points", given["output"]), ("odometry", given["odometry"])],
-        ros_arguments=["--log-level", f"{given['name']}:={given['log_level']}"],
+        ros_arguments=log_level(given, given["name"]),
         output="screen",
         on_exit=_judge if parameters["build_only"] else None,
     )
@@ -103,7 +104,7 @@ def _judge(event: ProcessExited, context: LaunchContext) -> None:
 
 
 def _synchronizer(given: dict[str, str]) -> Node:
-    parameters = {"use_sim_time": _true(given["use_sim_time"])}
+    parameters = {"use_sim_time": true(given, "use_sim_time")}
     parameters |= {name: given[name] for name in ("rig", "record") if given[name]}
     if not given["rig"]:
         parameters["images"] = given["image"]
@@ -112,9 +113,9 @@ def _synchronizer(given: dict[str, str]) -> Node:
         executable="synchronizer",
         name="synchronizer",
         namespace=given["namespace"],
-        parameters=[given["synchronizer_params_file"], parameters],
+        parameters=[parameter_file(given, "synchronizer_params_file"), parameters],
         remappings=[("points", given["points"])],
-        ros_arguments=["--log-level", f"synchronizer:={given['log_level']}"],
+        ros_arguments=log_level(given, "synchronizer"),
         output="screen",
     )
 
@@ -133,12 +134,5 @@ def _rviz(given: dict[str, str]) -> Node:
         namespace=given["namespace"],
         arguments=["-d", given["rviz_config"], *frame],
         remappings=[("/semantic_points", given["output"])],
-        parameters=[{"use_sim_time": _true(given["use_sim_time"])}],
+        parameters=[{"use_sim_time": true(given, "use_sim_time")}],
     )
-
-
-def _true(text: str) -> bool:
-    value = yaml.safe_load(text)
-    if not isinstance(value, bool):
-        raise RuntimeError(f"launch argument got '{text}', expected true or false")
-    return value

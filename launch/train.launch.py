@@ -7,13 +7,14 @@ ros2 launch xkd_ros train.launch.py collect:=true replay:=walk points:=/ouster/p
 import os
 from pathlib import Path
 
-import yaml
 from ament_index_python.packages import get_package_share_directory
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
+
+from xkd_ros.nodes.launch_arguments import log_level, number, parameter_file, true
 
 SHARE = Path(get_package_share_directory("xkd_ros"))
 CONFIG = SHARE / "config"
@@ -59,7 +60,7 @@ def _start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     # A profile that the user has set already is left alone.
     if given["dds_profile"] and "FASTRTPS_DEFAULT_PROFILES_FILE" not in os.environ:
         actions.append(SetEnvironmentVariable("FASTRTPS_DEFAULT_PROFILES_FILE", given["dds_profile"]))
-    collect = _true(given["collect"])
+    collect = true(given, "collect")
     if given["replay"] and not (collect and given["points"]):
         raise RuntimeError("replay plays a recording to collect from: give collect:=true and points:=TOPIC with it")
     actions.append(_trainer(given, collect))
@@ -69,20 +70,20 @@ def _start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
 
 
 def _trainer(given: dict[str, str], collect: bool) -> Node:
-    parameters = {"autostart": _true(given["autostart"]), "collect": collect}
+    parameters = {"autostart": true(given, "autostart"), "collect": collect}
     # As texts, whatever they look like: a work folder may be called 2024.
     parameters |= {name: ParameterValue(given[name], value_type=str) for name in TEXTS if given[name]}
     if given["image"]:
         parameters["images"] = ParameterValue(given["image"], value_type=str)
     if given["silence_s"]:
-        parameters["silence_s"] = float(given["silence_s"])
+        parameters["silence_s"] = number(given, "silence_s")
     return Node(
         package="xkd_ros",
         executable="trainer",
         name="trainer",
         namespace=given["namespace"],
-        parameters=[given["params_file"], parameters],
-        ros_arguments=["--log-level", f"trainer:={given['log_level']}"],
+        parameters=[parameter_file(given, "params_file"), parameters],
+        ros_arguments=log_level(given, "trainer"),
         output="screen",
     )
 
@@ -96,15 +97,8 @@ def _replayer(given: dict[str, str]) -> Node:
         namespace=given["namespace"],
         parameters=[
             str(CONFIG / "replayer.yaml"),
-            {"bag": given["replay"], "rate": float(given["rate"]), "wait_for": ", ".join(f"{name}:1" for name in waited_for)},
+            {"bag": given["replay"], "rate": number(given, "rate"), "wait_for": ", ".join(f"{name}:1" for name in waited_for)},
         ],
-        ros_arguments=["--log-level", f"replayer:={given['log_level']}"],
+        ros_arguments=log_level(given, "replayer"),
         output="screen",
     )
-
-
-def _true(text: str) -> bool:
-    value = yaml.safe_load(text)
-    if not isinstance(value, bool):
-        raise RuntimeError(f"launch argument got '{text}', expected true or false")
-    return value

@@ -67,8 +67,9 @@ def test_the_number_decides() -> None:
 def test_a_frame_that_teaches_nothing_gives_way() -> None:
     order = [n for n in range(8) if _distil()._order(n) == 3]
     assert len(order) == 1 and _distil()._make(order[0]) is None
-    taken, following = _distil()(order[0]), _distil()(order[0] + 1)
-    assert np.array_equal(taken.scan.features, following.scan.features)
+    taken, following, again = _distil()(order[0]), _distil()(order[0] + 1), _distil()(order[0])
+    assert np.array_equal(taken.scan.features, again.scan.features)
+    assert not np.array_equal(taken.scan.features, following.scan.features)
 
 
 def test_nothing_at_all_is_said_in_one_line() -> None:

@@ -249,7 +249,7 @@ def test_adaptation_repairs_a_head_and_leaves_the_backbone_alone(finished, norms
     assert any("running" in name for name in changed) == norms
 
 
-@pytest.mark.parametrize("name", ["generated_share", "drop_path", "layer_decay", "label_weight"])
+@pytest.mark.parametrize("name", ["generated_share", "layer_decay", "label_weight"])
 def test_settings_of_training_are_refused_in_adaptation(name: str) -> None:
     usual = AdaptConfig()
     assert AdaptConfig.model_validate(usual.model_dump()) == usual

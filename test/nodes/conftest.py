@@ -239,7 +239,7 @@ def labelling(graph: Graph) -> Labelling:
 @pytest.fixture
 def trainer(graph: Graph, tmp_path: Path) -> Any:
     """A trainer that is not started yet."""
-    from .trainers import Trainer
+    from trainers import Trainer
 
     return Trainer(graph, tmp_path)
 

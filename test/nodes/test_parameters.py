@@ -13,6 +13,7 @@ from rclpy.parameter import Parameter
 from xkd_ros.core.errors import ConfigError
 from xkd_ros.nodes.parameters import ParameterSpec, ParameterTable
 from xkd_ros.nodes.replayer_parameters import REPLAYER, parse_wait_for
+from xkd_ros.nodes.segmenter import SegmenterNode
 from xkd_ros.nodes.segmenter_parameters import SEGMENTER, parse_class_remap
 from xkd_ros.nodes.synchronizer_parameters import SYNCHRONIZER
 from xkd_ros.nodes.trainer_parameters import TRAINER
@@ -151,3 +152,13 @@ def test_small_languages_of_text_parameters():
     assert parse_wait_for("2, /a:1, /b : 3") == (2, {"/a": 1, "/b": 3})
     with pytest.raises(ConfigError, match="'/a:x' is not a number"):
         parse_wait_for("/a:x")
+
+
+@pytest.mark.parametrize("arguments", [["-p", "levelling:=off", "-p", "intensity:=off"], []])
+def test_off_is_off_however_yaml_reads_it(graph, arguments):
+    node = graph.make(SegmenterNode, arguments, autostart=False)
+    if not arguments:
+        results = node.set_parameters([Parameter("levelling", value=False), Parameter("intensity", value=False)])
+        assert all(result.successful for result in results)
+    assert node.get_parameter("levelling").value == "off" and node.get_parameter("intensity").value == "off"
+    assert not node.set_parameters([Parameter("output_profile", value=False)])[0].successful

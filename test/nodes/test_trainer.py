@@ -13,6 +13,7 @@ import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
 from sensor_msgs.msg import CompressedImage, PointCloud2
 from std_msgs.msg import String
+from trainers import LEARNER, alive, command_line, send_pairs
 
 from xkd_ros.bags.reader import Bag
 from xkd_ros.core.errors import ConfigError
@@ -20,7 +21,6 @@ from xkd_ros.nodes.trainer import TrainerNode
 from xkd_ros.nodes.trainer_parameters import split_changes
 
 from .conftest import LATCHED
-from .trainers import LEARNER, alive, command_line, send_pairs
 
 pytestmark = pytest.mark.dds
 

@@ -8,13 +8,12 @@ import signal
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
 from sensor_msgs.msg import CompressedImage, PointCloud2
+from trainers import LEARNER, alive, command_line, send_pairs
 
 from xkd_ros.core.card import load_card
 from xkd_ros.core.errors import ConfigError, ModelError
 from xkd_ros.nodes.trainer import TrainerNode
 from xkd_ros.nodes.trainer_parameters import XKD
-
-from .trainers import LEARNER, alive, command_line, send_pairs
 
 pytestmark = pytest.mark.dds
 

@@ -160,7 +160,7 @@ def test_niceness_and_a_work_folder_that_cannot_be_written(tmp_path):
     training = TrainingProcess(tmp_path / "progress.jsonl", tmp_path / "learn.log", niceness=3)
     pid = training.start(command(tmp_path)).pid
     wait_for(lambda: training.poll().stage, "the first line")
-    assert os.getpriority(os.PRIO_PROCESS, pid) == os.getpriority(os.PRIO_PROCESS, 0) + 3
+    assert os.getpriority(os.PRIO_PROCESS, pid) == min(19, os.getpriority(os.PRIO_PROCESS, 0) + 3)
     training.end(5.0)
     (tmp_path / "file").write_text("")
     with pytest.raises(XkdError, match=r"training cannot start: .*file"):

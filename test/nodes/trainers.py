@@ -11,9 +11,8 @@ from sensor_msgs.msg import CompressedImage, PointCloud2
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
+from xkd_ros.nodes.qos import LATCHED
 from xkd_ros.nodes.trainer import TrainerNode
-
-from .conftest import LATCHED
 
 LEARNER = (sys.executable, "-S", str(Path(__file__).with_name("learner.py")))
 

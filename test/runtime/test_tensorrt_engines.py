@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from tensorrt_stand_in import OnCpu, TensorRt
 
 from xkd_ros.core.card import load_card
 from xkd_ros.core.errors import ModelError
@@ -18,8 +19,6 @@ from xkd_ros.runtime.engine_store import EngineFacts, EngineStore, engine_folder
 from xkd_ros.runtime.onnx_inputs import TRT_FILE
 from xkd_ros.runtime.probe import probe_inputs
 from xkd_ros.runtime.timing_cache import TimingCacheFile
-
-from .tensorrt_stand_in import OnCpu, TensorRt
 
 ROOT = Path(__file__).resolve().parents[2]
 

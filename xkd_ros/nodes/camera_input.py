@@ -19,8 +19,8 @@ from xkd_ros.core.types import CameraImage
 from xkd_ros.msgs.camera_info import camera_from_info
 from xkd_ros.msgs.image import decode_image
 from xkd_ros.nodes.callbacks import every, guarded
+from xkd_ros.nodes.parameters import split_names
 from xkd_ros.nodes.qos import deaf_to, make_profile, subscription_events
-from xkd_ros.nodes.replayer_parameters import split_names
 
 _TYPES = {"sensor_msgs/msg/Image": Image, "sensor_msgs/msg/CompressedImage": CompressedImage}
 _LOOK_EVERY_S = 0.2

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.node import Node
 
+from xkd_ros.nodes.diagnostic_topic import DiagnosticTopic
 from xkd_ros.nodes.frame_statistics import FrameSnapshot
 from xkd_ros.nodes.verdict import SegmenterState, Verdict
 
@@ -18,8 +18,7 @@ class DiagnosticsReport:
     """Publishes the report once a second."""
 
     def __init__(self, node: Node) -> None:
-        self._node = node
-        self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self._topic = DiagnosticTopic(node, "labelling")
         self._verdict = Verdict()
 
     def publish(self, state: SegmenterState, frames: FrameSnapshot) -> None:
@@ -50,16 +49,7 @@ class DiagnosticsReport:
         rows |= {f"attention {number}": sentence for number, sentence in enumerate(state.complaints, 1)}
         if middleware := "; ".join(filter(None, (state.deaf_to, state.unheard_by))):
             rows["middleware"] = middleware
-        status = DiagnosticStatus(
-            level=level,
-            name=f"{self._node.get_fully_qualified_name().strip('/')}: labelling",
-            hardware_id=str(state.facts.get("model", "")),
-            message=sentence,
-            values=[KeyValue(key=key, value=str(value)) for key, value in rows.items()],
-        )
-        message = DiagnosticArray(status=[status])
-        message.header.stamp = self._node.get_clock().now().to_msg()
-        self._publisher.publish(message)
+        self._topic.publish(level, sentence, rows, str(state.facts.get("model", "")))
 
 
 def _triple(percentiles: tuple[float, float, float] | None) -> str:

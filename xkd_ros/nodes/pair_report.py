@@ -7,10 +7,11 @@ import json
 import time
 from collections import deque
 
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.node import Node
 from std_msgs.msg import String
 
+from xkd_ros.nodes.diagnostic_topic import DiagnosticTopic
 from xkd_ros.pairing.statistics import PairingStatistics
 
 _WINDOW_S = 5.0
@@ -20,8 +21,7 @@ class PairReport:
     """Compares the counts with those of five seconds ago, so that old trouble is forgotten and new trouble seen."""
 
     def __init__(self, node: Node) -> None:
-        self._node = node
-        self._diagnostics = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self._diagnostics = DiagnosticTopic(node, "pairing")
         self._statistics = node.create_publisher(String, "~/statistics", 10)
         self._past: deque[tuple[float, PairingStatistics]] = deque()
 
@@ -54,15 +54,7 @@ class PairReport:
             "explanation": complaint,
         }
         self._statistics.publish(String(data=json.dumps(rows)))
-        status = DiagnosticStatus(
-            level=level,
-            name=f"{self._node.get_fully_qualified_name().strip('/')}: pairing",
-            message=complaint if level != DiagnosticStatus.OK else f"{rate_hz:.1f} pairs/s",
-            values=[KeyValue(key=key.replace("_", " "), value=str(value)) for key, value in rows.items()],
-        )
-        message = DiagnosticArray(status=[status])
-        message.header.stamp = self._node.get_clock().now().to_msg()
-        self._diagnostics.publish(message)
+        self._diagnostics.publish(level, complaint if level != DiagnosticStatus.OK else f"{rate_hz:.1f} pairs/s", rows)
 
 
 def _difference(now: PairingStatistics, before: PairingStatistics) -> PairingStatistics:

@@ -78,6 +78,8 @@ class ParameterSpec:
         if self.listed and (value is None or (isinstance(value, Sequence) and not isinstance(value, str))):
             items = value or ()  # rclpy hands over an empty array as None
             return ", ".join(items) if all(isinstance(item, str) for item in items) else value
+        if value is False and "off" in self.choices:  # which is what YAML makes of an unquoted off
+            return "off"
         if isinstance(value, int) and not isinstance(value, bool):
             return {Parameter.Type.DOUBLE: float, Parameter.Type.STRING: str}.get(self.type, int)(value)
         return value
@@ -148,7 +150,8 @@ class ParameterTable:
         coerced = []
         for parameter in parameters:
             spec = self.specs.get(parameter.name)
-            if spec is not None and (parameter.type_ == Parameter.Type.INTEGER or (spec.listed and parameter.value is not None)):
+            coercible = (Parameter.Type.INTEGER, Parameter.Type.BOOL)
+            if spec is not None and (parameter.type_ in coercible or (spec.listed and parameter.value is not None)):
                 parameter = Parameter(parameter.name, value=spec.coerce(parameter.value))
             coerced.append(parameter)
         return coerced
@@ -205,6 +208,24 @@ class ParameterTable:
             lines.append(f"  {spec.name}:={_as_yaml(spec.default)}   [{spec.allowed}]")
             lines += textwrap.wrap(spec.description, 100, initial_indent="      ", subsequent_indent="      ")
         return "\n".join(lines)
+
+
+def split_names(text: str) -> list[str]:
+    """Read a comma-separated list."""
+    return [name for part in text.split(",") if (name := part.strip())]
+
+
+def refused_by(parse: Callable[[str], object]) -> Callable[[str], str]:
+    """Make a `check` of what reads a text and raises a ConfigError."""
+
+    def problem(text: str) -> str:
+        try:
+            parse(text)
+        except ConfigError as error:
+            return str(error)
+        return ""
+
+    return problem
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

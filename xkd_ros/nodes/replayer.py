@@ -21,7 +21,8 @@ from xkd_ros.bags.reader import Bag, Record
 from xkd_ros.bags.ros2_form import ros2_bytes, ros2_type
 from xkd_ros.bags.topics import POINT_CLOUD, RecordedQos, TopicInfo
 from xkd_ros.core.errors import BagError, ConfigError, XkdError
-from xkd_ros.nodes.replayer_parameters import REPLAYER, USAGE, parse_wait_for, split_names
+from xkd_ros.nodes.parameters import split_names
+from xkd_ros.nodes.replayer_parameters import REPLAYER, USAGE, parse_wait_for
 from xkd_ros.nodes.restamp import shift_stamp
 from xkd_ros.nodes.running import run_node
 

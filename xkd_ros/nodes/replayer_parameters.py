@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from xkd_ros.core.errors import ConfigError
-from xkd_ros.nodes.parameters import ParameterSpec, ParameterTable
+from xkd_ros.nodes.parameters import ParameterSpec, ParameterTable, refused_by, split_names
 from xkd_ros.nodes.qos import RELIABILITIES
 
 USAGE = """\
@@ -18,11 +18,6 @@ Examples:
   xkd_replayer --ros-args -p bag:=walk -p stamps:=original -p clock_hz:=100.0      (others with use_sim_time:=true)"""
 
 
-def split_names(text: str) -> list[str]:
-    """Read a comma-separated list."""
-    return [name for part in text.split(",") if (name := part.strip())]
-
-
 def parse_wait_for(text: str) -> tuple[int, dict[str, int]]:
     """Read "2" or "/points:2, /camera/image_raw:1".
 
@@ -35,21 +30,13 @@ def parse_wait_for(text: str) -> tuple[int, dict[str, int]]:
     by_topic: dict[str, int] = {}
     for item in split_names(text):
         topic, _, number = item.rpartition(":")
-        if not number.strip().isdigit():
+        if not number.strip().isdecimal():
             raise ConfigError(f"'{item}' is not a number or topic:number; write for example \"/points:2, /image:1\"")
         if topic.strip():
             by_topic[topic.strip()] = int(number)
         else:
             everywhere = int(number)
     return everywhere, by_topic
-
-
-def _wait_for_problem(text: str) -> str:
-    try:
-        parse_wait_for(text)
-    except ConfigError as error:
-        return str(error)
-    return ""
 
 
 REPLAYER = ParameterTable(
@@ -71,7 +58,7 @@ REPLAYER = ParameterTable(
         ParameterSpec(
             "stamps",
             "now",
-            "Header stamps: shifted to the present (distances kept), or as recorded.",
+            "Header stamps: shifted to the present (at rate 1 with their distances), or as recorded.",
             choices=("now", "original"),
             fixed=True,
         ),
@@ -82,7 +69,7 @@ REPLAYER = ParameterTable(
             "",
             'Begin when so many subscriptions are there: "1" on every cloud topic, or "/points:2, /image:1".',
             fixed=True,
-            check=_wait_for_problem,
+            check=refused_by(parse_wait_for),
         ),
         ParameterSpec("wait_timeout_s", 60.0, "Begin all the same after this many seconds.", 0, 86400, fixed=True),
     ],

@@ -17,6 +17,7 @@ from rclpy.node import Node
 from rclpy.utilities import remove_ros_args
 
 from xkd_ros.core.errors import XkdError
+from xkd_ros.nodes.callbacks import RCLError
 from xkd_ros.nodes.parameters import ParameterTable, did_you_mean
 
 _SHUTDOWN_S = 0.8
@@ -90,7 +91,10 @@ def _run(make_node: Callable[[], Node], table: ParameterTable, given: list[str])
         sys.stderr.write(f"error: {error}\n")
         code = 1
     except Exception as error:
-        if rclpy.ok():
+        if rclpy.ok() and node is None and isinstance(error, RCLError):
+            sys.stderr.write(f"error: the node cannot be created: {_without_source_lines(error)}\n")
+            code = 1
+        elif rclpy.ok():
             traceback.print_exc()
             code = 1
         elif begun:  # a signal took the context away from what was under way

@@ -10,7 +10,7 @@ import numpy as np
 from xkd_ros.core.errors import ConfigError
 from xkd_ros.core.se3 import make_transform, rotation_from_rpy
 from xkd_ros.msgs.labelled_cloud import LABEL_TYPES, Profile
-from xkd_ros.nodes.parameters import ParameterSpec, ParameterTable
+from xkd_ros.nodes.parameters import ParameterSpec, ParameterTable, refused_by, split_names
 from xkd_ros.nodes.qos import DURABILITIES, RELIABILITIES
 from xkd_ros.runtime.headings import HEADINGS
 from xkd_ros.teacher.model_folder import DEFAULT_TEACHER
@@ -44,7 +44,7 @@ def parse_class_remap(text: str) -> dict[str, int]:
         ConfigError: what cannot be read.
     """
     remap: dict[str, int] = {}
-    for item in filter(None, (part.strip() for part in text.split(","))):
+    for item in split_names(text):
         name, colon, number = item.rpartition(":")
         if not colon or not name.strip() or not number.strip().isdecimal():
             raise ConfigError(f"'{item}' is not class:id; write for example \"wall:2, floor:0\"")
@@ -82,29 +82,13 @@ def chosen_classes(values: SimpleNamespace, parameter: str, names: tuple[str, ..
         ConfigError: a class that the model does not have.
     """
     text = getattr(values, parameter)
-    asked = list(filter(None, (part.strip() for part in text.split(","))))
+    asked = split_names(text)
     if text == SEGMENTER.specs[parameter].default:
         asked = [name for name in asked if name in names]
     for name in asked:
         if name not in names:
             raise ConfigError(f"{parameter} names '{name}', which the model does not know; its classes are {', '.join(names)}")
     return [names.index(name) for name in asked]
-
-
-def _mounting_problem(text: str) -> str:
-    try:
-        parse_base_from_lidar(text)
-    except ConfigError as error:
-        return str(error)
-    return ""
-
-
-def _remap_problem(text: str) -> str:
-    try:
-        parse_class_remap(text)
-    except ConfigError as error:
-        return str(error)
-    return ""
 
 
 def _field_problem(name: str) -> str:
@@ -179,7 +163,7 @@ SEGMENTER = ParameterTable(
             'Where the lidar sits on the frame whose motion the odometry gives, as "x, y, z, roll, pitch, yaw" in metres and degrees; empty'
             " asks TF, and needs nothing where both are one frame.",
             fixed=True,
-            check=_mounting_problem,
+            check=refused_by(parse_base_from_lidar),
         ),
         ParameterSpec(
             "fused",
@@ -214,7 +198,7 @@ SEGMENTER = ParameterTable(
             "",
             'Output id of each class, as "wall:2, floor:0"; classes left out become 255. Classes of one id are one: their probabilities are'
             " added before a point is named. Empty keeps the model's ids.",
-            check=_remap_problem,
+            check=refused_by(parse_class_remap),
         ),
         ParameterSpec(
             "static_without",

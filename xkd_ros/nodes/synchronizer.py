@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -96,10 +97,17 @@ class SynchronizerNode(Node):
         """Finish the recording; one without pairs is not kept."""
         recorder, self._recorder = self._recorder, None
         if recorder is not None and recorder.close():
-            self.get_logger().info(f"recorded {recorder.pairs} pairs to {recorder.path}")
+            self._say_at_the_end(f"recorded {recorder.pairs} pairs to {recorder.path}")
         elif recorder is not None:
-            self.get_logger().warning(f"no pair came, so {recorder.path} is not written")
+            self._say_at_the_end(f"no pair came, so {recorder.path} is not written")
         return True
+
+    def _say_at_the_end(self, sentence: str) -> None:
+        # After a signal there is no /rosout to log to any more.
+        if self.context.ok():
+            self.get_logger().info(sentence)
+        else:
+            sys.stderr.write(f"{sentence}\n")
 
     @property
     def statistics(self) -> PairingStatistics:

@@ -20,7 +20,7 @@ from xkd_ros.core.rig import load_rig
 from xkd_ros.core.share import find_model
 from xkd_ros.nodes.callbacks import answered, every
 from xkd_ros.nodes.collector import Collector, collected_bags
-from xkd_ros.nodes.replayer_parameters import split_names
+from xkd_ros.nodes.parameters import split_names
 from xkd_ros.nodes.running import run_node
 from xkd_ros.nodes.trainer_parameters import TRAINER, USAGE, XKD, adapt_command, learn_command
 from xkd_ros.nodes.training_process import TrainingProcess, TrainingReport

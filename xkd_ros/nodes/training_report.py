@@ -6,10 +6,11 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.node import Node
 from std_msgs.msg import String
 
+from xkd_ros.nodes.diagnostic_topic import DiagnosticTopic
 from xkd_ros.nodes.qos import LATCHED
 
 
@@ -55,9 +56,8 @@ class TrainingReporter:
     """Publishes both."""
 
     def __init__(self, node: Node) -> None:
-        self._node = node
         self._progress = node.create_publisher(String, "~/progress", LATCHED)
-        self._diagnostics = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self._diagnostics = DiagnosticTopic(node, "training")
         self._said = ""
 
     def publish_progress(self, state: TrainerState) -> None:
@@ -70,13 +70,4 @@ class TrainingReporter:
     def publish_diagnostics(self, state: TrainerState) -> None:
         """Send /diagnostics."""
         level, sentence = state.judge()
-        rows = {**state.content(), "seconds since the last word": f"{state.quiet_s:.1f}"}
-        status = DiagnosticStatus(
-            level=level,
-            name=f"{self._node.get_fully_qualified_name().strip('/')}: training",
-            message=sentence,
-            values=[KeyValue(key=key.replace("_", " "), value=str(value)) for key, value in rows.items()],
-        )
-        message = DiagnosticArray(status=[status])
-        message.header.stamp = self._node.get_clock().now().to_msg()
-        self._diagnostics.publish(message)
+        self._diagnostics.publish(level, sentence, {**state.content(), "seconds since the last word": f"{state.quiet_s:.1f}"})

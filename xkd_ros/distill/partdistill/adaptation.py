@@ -33,9 +33,7 @@ from xkd_ros.nets.student import Student
 from xkd_ros.train.engine import fit
 
 _LEAST_FRAMES = 4
-_OF_TRAINING = frozenset({
-    "layer_decay", "drop_path", "gradient_checkpointing", "label_share", "labelled_share", "label_weight", "generated", "generated_share",
-})  # fmt: skip
+_OF_TRAINING = frozenset({"layer_decay", "label_share", "labelled_share", "label_weight", "generated", "generated_share"})
 
 
 class AdaptConfig(PartDistillConfig):

@@ -57,7 +57,9 @@ def find_place() -> tuple[str, Finding]:
     if any(home.is_relative_to(Path(prefix).resolve()) for prefix in prefixes):
         return "b", _place_b(prefixes)
     version = _version("ros-jazzy-rclpy") or _version("ros-rclpy")
-    installations = [prefix for prefix in prefixes if not Path(prefix).resolve().is_relative_to(Path(sys.prefix).resolve())]
+    others = [prefix for prefix in prefixes if not Path(prefix).resolve().is_relative_to(Path(sys.prefix).resolve())]
+    # Overlays come first and hold no rclpy of their own.
+    installations = sorted(others, key=lambda prefix: not any(Path(prefix).glob("lib/python3*/*-packages/rclpy/__init__.py")))
     if installations and version:
         remedy = "pip uninstall ros-jazzy-rclpy ros-rclpy, or leave that ROS unsourced"
         return "a", Finding("ROS", "place", "wrong", f"rclpy of PyPI hides the one of {installations[0]}", remedy)
