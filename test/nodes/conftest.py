@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -68,6 +69,18 @@ class Graph:
         overrides = [Parameter(name, value=value) for name, value in parameters.items()]
         cli_args = ["--ros-args", *arguments]
         return self.add(node_class(context=self.context, cli_args=cli_args, parameter_overrides=overrides))
+
+    @contextmanager
+    def stranger(self, name: str) -> Iterator[Node]:
+        """Give a node of another participant: one cannot carry two types on a topic, two can."""
+        context = Context()
+        rclpy.init(context=context, domain_id=self.domain)
+        node = Node(name, context=context)
+        try:
+            yield node
+        finally:
+            node.destroy_node()
+            rclpy.shutdown(context=context)
 
     def end(self, node: Node) -> None:
         """Take a node out of this graph, before the test ends or with it."""

@@ -7,11 +7,8 @@ import time
 
 import numpy as np
 import pytest
-import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from lifecycle_msgs.srv import GetState
-from rclpy.context import Context
-from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image, PointCloud2
 
@@ -79,16 +76,10 @@ def test_publisher_that_cannot_be_heard_is_named_with_the_policy(graph, labellin
 
 def test_publisher_of_another_type_is_named(graph, labelling, reports, tiny_model):
     graph.make(SegmenterNode, model=str(tiny_model), **labelling.FAST)
-    elsewhere = Context()  # one participant cannot carry two types on a topic, two can
-    rclpy.init(context=elsewhere, domain_id=graph.domain)
-    camera = Node("camera", context=elsewhere)
-    try:
+    with graph.stranger("camera") as camera:
         camera.create_publisher(Image, "/points", 1)
         words = "/camera publishes /points as sensor_msgs/msg/Image, this node reads sensor_msgs/msg/PointCloud2"
         reports.wait(DiagnosticStatus.ERROR, words)
-    finally:
-        camera.destroy_node()
-        rclpy.shutdown(context=elsewhere)
 
 
 def test_subscriber_that_hears_nothing_is_not_called_idle(graph, labelling, reports, tiny_model, make_cloud_message):

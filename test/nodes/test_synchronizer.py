@@ -8,10 +8,7 @@ import re
 
 import numpy as np
 import pytest
-import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.context import Context
-from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from std_msgs.msg import String
@@ -208,16 +205,10 @@ def test_camera_info_is_heard_however_it_is_offered(graph):
 def test_camera_info_of_another_type_is_named(graph):
     graph.make(SynchronizerNode, images="/cam/picture")
     reports = graph.listen(DiagnosticArray, "/diagnostics")
-    elsewhere = Context()  # one participant cannot carry two types on a topic, two can
-    rclpy.init(context=elsewhere, domain_id=graph.domain)
-    other = Node("other", context=elsewhere)
-    try:
+    with graph.stranger("other") as other:
         other.create_publisher(String, "/cam/camera_info", 1)
         named = "/other publishes /cam/camera_info as std_msgs/msg/String, this node reads sensor_msgs/msg/CameraInfo"
         graph.spin_until(lambda: bool(reports) and named in reports[-1].status[0].message, "publisher and type by name")
-    finally:
-        other.destroy_node()
-        rclpy.shutdown(context=elsewhere)
 
 
 def test_wrong_set_ups_are_refused(graph, tmp_path):

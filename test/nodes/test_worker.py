@@ -29,6 +29,17 @@ class Gate:
         self.done.append(item)
 
 
+@pytest.fixture
+def busy():
+    """A worker with one item in work, which its gate holds, and another that waits."""
+    gate = Gate()
+    worker = KeepLatestWorker(gate)
+    worker.offer(0)
+    assert gate.begun.acquire(timeout=WAIT_S)
+    worker.offer(1)
+    return gate, worker
+
+
 def test_newest_wins_and_each_replacement_is_counted():
     gate = Gate()
     worker = KeepLatestWorker(gate)
@@ -44,24 +55,16 @@ def test_newest_wins_and_each_replacement_is_counted():
     assert gate.done == [0, 5] and worker.pending == 0 and worker.forgotten == 0
 
 
-def test_stop_finishes_the_work_and_counts_what_waited():
-    gate = Gate()
-    worker = KeepLatestWorker(gate)
-    worker.offer(0)
-    assert gate.begun.acquire(timeout=WAIT_S)
-    worker.offer(1)
+def test_stop_finishes_the_work_and_counts_what_waited(busy):
+    gate, worker = busy
     assert not worker.stop(0.01)
     gate.free.release()
     assert worker.stop(WAIT_S)
     assert gate.done == [0] and worker.forgotten == 1 and worker.replaced == 0
 
 
-def test_settled_the_same_thread_goes_on():
-    gate = Gate()
-    worker = KeepLatestWorker(gate)
-    worker.offer(0)
-    assert gate.begun.acquire(timeout=WAIT_S)
-    worker.offer(1)
+def test_settled_the_same_thread_goes_on(busy):
+    gate, worker = busy
     assert not worker.settle(0.01) and worker.forgotten == 1
     gate.free.release()
     assert worker.settle(WAIT_S) and worker.pending == 0 and gate.done == [0]
