@@ -51,7 +51,7 @@ def contestants(exported: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Ti
     monkeypatch.setattr(selection, "impossible", lambda name, card: "")
     monkeypatch.setattr(selection, "_BUDGET_S", 0.05)
     scans = probe_inputs(load_card(exported))[:1] * 3  # three preprocessings for every load would be most of the test's time
-    monkeypatch.setattr(selection, "probe_inputs", lambda card: scans)
+    monkeypatch.setattr(selection, "probe_inputs", lambda card, count=3: scans[:count])
     made["loads"] = loads  # type: ignore[assignment]
     return made
 

@@ -22,14 +22,13 @@ from xkd_ros.core.rig import CameraConfig
 
 SHARDS_FOLDER = "shards"
 
+# Open shards; more would only cost file handles.
+_KEPT_OPEN = 32
+
 
 def shard_folder(folder: Path, number: int) -> Path:
     """Name the folder of a shard."""
     return folder / SHARDS_FOLDER / f"{number:05d}"
-
-
-# More would only cost file handles.
-_KEPT_OPEN = 32
 
 
 class FrameStore:

@@ -68,8 +68,19 @@ class PicturePairs:
         """
         place = np.full(count, -1, np.int64)
         place[raw] = np.arange(len(raw))
+        return self.at(place, most, rng)
+
+    def at(self, place: np.ndarray, most: int | None = None, rng: np.random.Generator | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Find the pairs by the point of the student that stands for each point of the frame.
+
+        Args:
+            place: (N,) int64 into the student's points, -1 for none.
+            most, rng: As for `of`; None takes all.
+        Returns, Raises:
+            As `of`.
+        """
         seen = np.flatnonzero(place[self._point] >= 0)
-        if most and len(seen) > most:
+        if most and rng is not None and len(seen) > most:
             seen = np.sort(rng.permutation(seen)[:most])
         if not len(seen):
             return np.zeros(0, np.int64), np.zeros((0, 0), np.float16)

@@ -64,10 +64,13 @@ class LabellingStream:
         self._subscription: Any = None
         self._gaps = SequenceGaps()
         self._thinning = Thinning()
-        self.lowest_share = float(values.lowest_share)
         self.statistics = FrameStatistics()
         self.labeller: Labeller | None = None
-        self.enabled = bool(values.enabled)
+        self.configure(values)
+
+    def configure(self, values: SimpleNamespace) -> None:
+        """Take the parameters that are of the stream, not of the labeller, and may change at any time."""
+        self.enabled, self.lowest_share = bool(values.enabled), float(values.lowest_share)
 
     def use(self, labeller: Labeller) -> None:
         """Label with this model from the next cloud on, and say what its ids mean."""

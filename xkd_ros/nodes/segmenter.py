@@ -216,7 +216,7 @@ class SegmenterNode(LifecycleNode):
             if values.autostart and names & set(SEGMENTER.specs if self._problem else _OF_THE_MODEL if self._starting else ()):
                 self._load_and_start()
             return
-        stream.enabled, stream.lowest_share = bool(values.enabled), float(values.lowest_share)
+        stream.configure(values)
         if self._reverting:
             return
         if names & set(_OF_THE_MODEL):
@@ -237,7 +237,7 @@ class SegmenterNode(LifecycleNode):
         present = SEGMENTER.values(self)
         labeller.configure(present)
         self._loaded_from = values
-        stream.enabled, stream.lowest_share = bool(present.enabled), float(present.lowest_share)
+        stream.configure(present)
         stream.use(labeller)
 
     def _on_loaded(self) -> None:

@@ -80,7 +80,7 @@ def choose_backend(folder: Path, card: ModelCard, threads: int | None) -> tuple[
     if remembered is not None:
         name, why = remembered
         try:
-            return _make_and_try(name, folder, card, threads, probe_inputs(card)[0]), why
+            return _make_and_try(name, folder, card, threads, probe_inputs(card, 1)[0]), why
         except Exception as error:  # as in _try_all
             _LOG.warning("remembered backend %s no longer works (%s); choosing again", name, _in_one_line(error))
     backend, why = _try_all(folder, card, threads)
@@ -100,7 +100,7 @@ def next_backend(folder: Path, card: ModelCard, threads: int | None, failed: Map
     Raises:
         ModelError: none is left.
     """
-    scan = probe_inputs(card)[0]
+    scan = probe_inputs(card, 1)[0]
     reasons = dict(failed)
     for name in BACKENDS:
         if name in failed:

@@ -10,7 +10,7 @@ import torch
 
 from xkd_ros.distill.frame_samples import RecordedFrame
 from xkd_ros.distill.lesson import Lesson
-from xkd_ros.distill.picture_pairs import features_of
+from xkd_ros.distill.picture_pairs import PicturePairs
 from xkd_ros.distill.xmodel.config import XModelConfig
 from xkd_ros.nets.fused_checkpoint import load_fused
 from xkd_ros.nets.fusion import ask_fused
@@ -50,11 +50,5 @@ class FusedOpinions:
 
     def _pictures(self, number: int, undo: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return (P,) sampled points and (P, D) what pictures show there: at a point of the frame that the sampled one stands for."""
-        points, features = [np.zeros(0, np.int64)], [np.zeros((0, self._head.sizes.features), np.float16)]
-        for picture in self._targets[number]:
-            place = undo[picture.point]
-            shown = place >= 0 if not self._skip_edges else (place >= 0) & ~picture.edge
-            if shown.any():
-                points.append(place[shown])
-                features.append(features_of(picture)[shown])
-        return np.concatenate(points), np.concatenate(features)
+        points, features = PicturePairs(self._targets[number], self._skip_edges).at(undo)
+        return points, features if len(points) else np.zeros((0, self._head.sizes.features), np.float16)
