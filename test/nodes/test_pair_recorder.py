@@ -18,6 +18,7 @@ from xkd_ros.bags.calibration import rig_from_bag
 from xkd_ros.bags.reader import Bag
 from xkd_ros.core.rig import CameraConfig, LidarConfig, RigConfig, save_rig
 from xkd_ros.core.se3 import make_transform, rotation_from_rpy
+from xkd_ros.nodes.qos import LATCHED
 from xkd_ros.nodes.restamp import header_frame_id
 from xkd_ros.nodes.synchronizer import SynchronizerNode
 
@@ -135,6 +136,15 @@ def test_what_a_recording_lacks_is_said_until_it_comes(graph, record):
     recording.send(2 * SECOND)
     recording.wait(DiagnosticStatus.WARN, "nothing connects the scan with camera", without=["no CameraInfo"])
     assert recording.counts() == {"/points": 2, "/img": 2, "/camera_info": 1}
+
+
+def test_a_calibration_said_once_before_the_start_is_heard(graph, record):
+    graph.publisher(CameraInfo, "/camera_info", LATCHED, subscribers=0).publish(CameraInfo(width=6, height=4))
+    recording = record()
+    graph.spin_until(lambda: recording.node._cameras[0].info is not None, "CameraInfo")
+    recording.send(1 * SECOND)
+    recording.wait(DiagnosticStatus.WARN, "nothing connects the scan with camera", without=["no CameraInfo"])
+    assert recording.counts() == {"/points": 1, "/img": 1, "/camera_info": 1}
 
 
 def test_a_disk_that_is_nearly_full_ends_the_recording_and_keeps_it(record, monkeypatch):

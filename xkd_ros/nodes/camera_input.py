@@ -20,11 +20,12 @@ from xkd_ros.msgs.camera_info import camera_from_info
 from xkd_ros.msgs.image import decode_image
 from xkd_ros.nodes.callbacks import every, guarded
 from xkd_ros.nodes.parameters import split_names
-from xkd_ros.nodes.qos import deaf_to, make_profile, subscription_events
+from xkd_ros.nodes.qos import LATCHED, deaf_to, make_profile, subscription_events
 
 _TYPES = {"sensor_msgs/msg/Image": Image, "sensor_msgs/msg/CompressedImage": CompressedImage}
 _LOOK_EVERY_S = 0.2
-# CameraInfo is small and repeated, and only the last one counts; best effort hears both kinds of publishers.
+# Best effort hears every publisher while it speaks. What a driver said once and keeps for whoever comes later, only a subscription
+# that is latched itself is told; it hears no other.
 _INFO_QOS = make_profile("best_effort", 1)
 
 
@@ -91,7 +92,8 @@ class CameraInput:
         self.image_type: Any = None
         self._node, self._qos, self._on_image = node, qos, on_image
         take_info = guarded(node, self._on_info, "camera_info not used")
-        node.create_subscription(CameraInfo, source.info_topic, take_info, _INFO_QOS)
+        for info_qos in (_INFO_QOS, LATCHED):
+            node.create_subscription(CameraInfo, source.info_topic, take_info, info_qos)
         if source.image_topic.endswith("/compressed"):
             self._subscribe("sensor_msgs/msg/CompressedImage")
         else:
