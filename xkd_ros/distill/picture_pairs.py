@@ -11,6 +11,7 @@ from torch import Tensor
 
 from xkd_ros.core.errors import ConfigError
 from xkd_ros.core.types import NetInput
+from xkd_ros.points.places import places
 
 
 class PictureTargets(Protocol):
@@ -66,9 +67,7 @@ class PicturePairs:
         Raises:
             ConfigError: the targets hold no features.
         """
-        place = np.full(count, -1, np.int64)
-        place[raw] = np.arange(len(raw))
-        return self.at(place, most, rng)
+        return self.at(places(raw, count), most, rng)
 
     def at(self, place: np.ndarray, most: int | None = None, rng: np.random.Generator | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Find the pairs by the point of the student that stands for each point of the frame.

@@ -22,6 +22,7 @@ from xkd_ros.nets.fused_checkpoint import load_fused
 from xkd_ros.nets.fusion import FusedHead, ask_fused
 from xkd_ros.nets.student import Student
 from xkd_ros.pipeline.fused_labels import FRESH_MS
+from xkd_ros.points.places import places
 from xkd_ros.runtime.segmenter import Outside, Segmenter
 from xkd_ros.teacher.class_map import load_class_map
 from xkd_ros.teacher.config import TargetConfig
@@ -148,8 +149,7 @@ class FusedSegmenter:
             point (P,) int64 into N and features (P, D); none without a fresh picture that shows one.
         """
         self.why = NOT_FRESH if views else NO_PICTURE
-        place = np.full(len(points_m), -1, np.int64)
-        place[kept] = np.arange(len(kept))
+        place = places(kept, len(points_m))
         frame = Frame(0, 0, "", "", "", points_m, None, np.eye(3), views=tuple(views))
         points, features = [np.zeros(0, np.int64)], [np.zeros((0, self._teacher.feature_width), np.float16)]
         for number, view in enumerate(views):

@@ -18,6 +18,7 @@ from xkd_ros.points.grid import inside_field_of_view, plane_cells
 from xkd_ros.points.heading import estimate_heading
 from xkd_ros.points.intensity import normalise
 from xkd_ros.points.neighbours import NeighbourGraph
+from xkd_ros.points.places import places
 from xkd_ros.points.voxels import AXIS_BITS, voxel_groups
 
 _BIN_VOXELS = 3.5
@@ -151,9 +152,7 @@ def _rotated(points: np.ndarray, rotation: np.ndarray) -> np.ndarray:
 
 def _restrict(order: np.ndarray, near: np.ndarray, count: int) -> np.ndarray:
     """Turn a permutation of all raw points into the same order of the near ones, in their own numbering."""
-    number = np.full(count, -1, dtype=np.int64)
-    number[near] = np.arange(len(near))
-    order = number[order]
+    order = places(near, count)[order]
     return order[order >= 0]
 
 

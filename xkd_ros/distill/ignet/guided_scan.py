@@ -9,6 +9,7 @@ import numpy as np
 from xkd_ros.core.se3 import rotation_from_rpy
 from xkd_ros.distill.ignet.config import FovMixConfig
 from xkd_ros.points.heading import estimate_heading
+from xkd_ros.points.places import places
 
 _WIDEST_RAD = np.radians(300.0)
 _SECTOR_PERCENT = (0.5, 99.5)
@@ -51,8 +52,7 @@ class GuidedScan:
 
     def take(self, kept: np.ndarray, view: int | None = None) -> GuidedScan:
         """Keep (n,) points in the given order, and what images say about them; only one camera's with `view`."""
-        place = np.full(len(self), -1, np.int64)
-        place[kept] = np.arange(len(kept))
+        place = places(kept, len(self))
         rows = place[self.seen] >= 0
         if view is not None:
             rows &= self.view == view

@@ -18,6 +18,7 @@ from xkd_ros.distill.lesson import Lesson
 from xkd_ros.distill.passes import ShuffledPasses, first_usable
 from xkd_ros.distill.student_input import InputConfig, StudentInput
 from xkd_ros.nets.batch import Batch, collate
+from xkd_ros.points.places import places
 from xkd_ros.points.voxels import voxel_sample
 
 _PARTNER_TRIES = 8
@@ -114,9 +115,7 @@ class IgnetSamples:
         seen_by_teacher, kept_too = self._teacher(scan, rng, self._shown_to_teacher(scan, kept, rng))
         if min(len(seen_by_student), len(seen_by_teacher)) < least:
             return None
-        place_in_twin = np.full(len(scan), -1, np.int64)
-        place_in_twin[kept_too] = np.arange(len(kept_too))
-        shown = scan.take(kept)
+        shown, place_in_twin = scan.take(kept), places(kept_too, len(scan))
         return IgnetItem(seen_by_student, seen_by_teacher, place_in_twin[kept], shown.labels, shown.confidence, shown.seen, shown.features)
 
     def _read(self, number: int) -> GuidedScan:

@@ -17,6 +17,7 @@ from xkd_ros.distill.partdistill.units import FrameUnits, Units
 from xkd_ros.distill.passes import ShuffledPasses, first_usable
 from xkd_ros.distill.student_input import StudentInput
 from xkd_ros.nets.batch import Batch, collate
+from xkd_ros.points.places import places
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,9 +185,7 @@ class UnitSamples:
         scan, raw = self._input(frame, rng, None, known)
         if len(scan) < self._input.least_points:
             return None
-        place = np.full(len(known), -1, np.int64)
-        place[raw] = np.arange(len(raw))
-        point = place[units.point]
+        point = places(raw, len(known))[units.point]
         seen = point >= 0
         span = self._count.span(index)
         return UnitItem(
