@@ -39,6 +39,24 @@ def test_pixel_to_ray_to_pixel(lens: str, u: float, v: float, depth: float) -> N
     assert inside[0] and np.allclose(uv, [[u, v]], atol=1e-3)
 
 
+@pytest.mark.parametrize("seed", range(30))
+def test_a_ray_leads_back_to_its_pixel_or_there_is_none(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    coefficients = [rng.uniform(-0.45, -0.2), rng.uniform(0, 0.2), *rng.uniform(-1e-3, 1e-3, 2), rng.uniform(-0.05, 0.02)]
+    camera = Camera(640, 480, np.array([[250.0, 0, 320], [0, 250, 240], [0, 0, 1]]), "plumb_bob", np.array(coefficients))
+    pixels = np.stack(np.meshgrid(np.arange(0, 640, 4), np.arange(0, 480, 4)), -1).reshape(-1, 2).astype(float)
+    rays = camera.unproject(pixels)
+    known = np.isfinite(rays).all(axis=1)
+    uv, inside = camera.project(rays[known])
+    assert inside.all()
+    np.testing.assert_allclose(uv, pixels[known], atol=1e-3)
+    # Every pixel that a ray of the fan reaches has one, but for the rim where the lens folds.
+    angle, around = np.meshgrid(np.linspace(0.01, 0.95 * camera.max_angle_rad, 40), np.linspace(0, 2 * np.pi, 60))
+    fan = np.stack([np.sin(angle) * np.cos(around), np.sin(angle) * np.sin(around), np.cos(angle)], -1).reshape(-1, 3)
+    reached, inside = camera.project(fan)
+    np.testing.assert_allclose(camera.unproject(reached[inside]), fan[inside], atol=1e-4)
+
+
 @pytest.mark.parametrize("lens", ["barrel", "pincushion", "rational", "fisheye"])
 def test_same_pixels_as_opencv(lens: str) -> None:
     camera = _camera(lens)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from xkd_ros.core.card import ModelCard, NetworkConfig, load_card, model_file, save_card
+from xkd_ros.core.card import GeometryConfig, ModelCard, NetworkConfig, load_card, model_file, save_card
 from xkd_ros.core.config import change, load_yaml
 from xkd_ros.core.errors import ConfigError, MissingPackageError, ModelError, ShapeError, XkdError, require
 from xkd_ros.core.files import atomic_path, inside, sha256, write_atomic
@@ -73,6 +73,9 @@ def test_a_link_cannot_leave_the_folder(tmp_path: Path) -> None:
     (tmp_path / "model" / "w.bin").symlink_to(tmp_path / "secret")
     with pytest.raises(XkdError, match="leave its folder"):
         inside(tmp_path / "model", "w.bin")
+    for name in (".", "", "../model", "a/.."):
+        with pytest.raises(XkdError, match="leave its folder"):
+            inside(tmp_path / "model", name)
 
 
 def test_rig_round_trip(tmp_path: Path) -> None:
@@ -94,7 +97,16 @@ def test_extrinsic_that_is_no_rigid_transform(index: int) -> None:
             RigConfig.model_validate(broken)
 
 
-@pytest.mark.parametrize(("text", "message"), [("a: [", "not valid YAML"), ("[1, 2]", "holds list"), ("network: 3", "network")])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: [", "not valid YAML"),
+        ("[1, 2]", "holds list"),
+        ("network: 3", "network"),
+        *((f"name: {value}", "not valid YAML") for value in ("2024-02-30", "0x_", "!!bool foo", "!!timestamp foo")),
+        ("name: &a [" + "*a, " * 20_000 + "1]", "more than 1000000 values"),
+    ],
+)
 def test_broken_yaml_names_the_file(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "x.yaml"
     path.write_text(text)
@@ -129,6 +141,16 @@ def test_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     assert path.read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["a.txt"]
 
 
+def test_what_cannot_be_read_while_writing_is_named(tmp_path: Path) -> None:
+    with (
+        pytest.raises(XkdError, match=r"cannot write .*b\.txt: No such file.*; /nowhere/a cannot be used"),
+        atomic_path(tmp_path / "b.txt"),
+    ):
+        open("/nowhere/a")  # noqa: SIM115
+    with pytest.raises(XkdError, match="free space"), atomic_path(tmp_path / "b.txt") as temporary:
+        raise OSError(28, "No space left on device", str(temporary))
+
+
 def test_atomic_folder_replaces_a_folder(tmp_path: Path) -> None:
     target = tmp_path / "bag"
     for content in ("one", "two"):
@@ -152,6 +174,20 @@ def test_missing_package_says_what_to_install() -> None:
 def test_network_sizes_are_bounded() -> None:
     with pytest.raises(ValueError):
         NetworkConfig(width=10**9)
+
+
+def test_numbers_of_a_card_come_back_as_numbers(tmp_path: Path) -> None:
+    card = ModelCard(metrics={"small": 1e-7, "large": 1e22, "entropy": {"mean": 2e-6}})
+    save_card(card, tmp_path)
+    assert load_card(tmp_path) == card and load_card(tmp_path).hash == card.hash and load_card(tmp_path).usual_entropy == 2e-6
+    (tmp_path / "card.json").write_text("{")
+    with pytest.raises(ModelError, match="not valid JSON"):
+        load_card(tmp_path)
+
+
+def test_more_cells_than_memory_are_refused() -> None:
+    with pytest.raises(ValueError, match="make cell_m larger"):
+        GeometryConfig(fov_min_m=(-500, -500, -3), fov_max_m=(500, 500, 3), cell_m=0.03)
 
 
 def test_changes_win_over_the_file_and_keep_the_rest():

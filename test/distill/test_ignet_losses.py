@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from pydantic import ValidationError
 
 from xkd_ros.core.errors import ModelError
 from xkd_ros.distill.consistency import consistency_loss
@@ -112,8 +113,8 @@ def test_each_class_and_range_keeps_its_surest_share() -> None:
     labels, confidence, range_m = _predictions(0, 20_000)
     balance = RangeBalance(4, config)
     for part in np.array_split(np.arange(len(labels)), 7):
-        balance.add(labels[part], confidence[part], range_m[part])
-    kept = balance.keep(labels, confidence, range_m, balance.thresholds())
+        balance.add(labels[part], *balance.place(confidence[part], range_m[part]))
+    kept = balance.keep(labels, *balance.place(confidence, range_m), balance.thresholds())
     assert not kept[labels == 255].any()
     for label in range(4):
         for low, high in ((0, 2), (2, 8), (8, np.inf)):
@@ -126,14 +127,31 @@ def test_each_class_and_range_keeps_its_surest_share() -> None:
             assert confidence[chosen & kept].min() >= threshold - 1e-6 and (confidence[chosen & ~kept] < threshold + 0.02).all()
 
 
+@pytest.mark.parametrize("logit", [5.0, 8.0])
+def test_labels_of_a_student_that_is_always_sure_keep_their_share(logit: float, tmp_path: Path) -> None:
+    points = np.tile(np.float32([1, 0, 0]), (5000, 1))
+    frames = SimpleNamespace(scan=lambda number: SimpleNamespace(points_m=points))
+    sure = (1 / (1 + np.exp(-np.random.default_rng(0).normal(logit, 0.5, 5000)))).astype(np.float32)
+    said = np.zeros(5000, np.uint8)
+    write_balanced_labels(frames, [(0, said, sure)], 1, RetrainConfig(keep=0.5), tmp_path / "balanced.npz")  # type: ignore[arg-type]
+    labels, _ = BalancedLabels({0: (np.full(5000, 255, np.uint8), np.zeros(5000, np.float32))}, tmp_path / "balanced.npz")[0]
+    assert 0.47 < (labels == 0).mean() <= 0.5
+
+
+def test_ranges_that_do_not_ascend_are_refused() -> None:
+    with pytest.raises(ValidationError, match="do not ascend"):
+        RetrainConfig(edges_m=(5.0, 1.0, 3.0))
+
+
 @pytest.mark.parametrize("saturated", [0.2, 0.4, 1.0])
 def test_what_nothing_is_surer_of_is_kept(saturated: float) -> None:
     count = 1000
     confidence = np.where(np.arange(count) < saturated * count, 1.0, 0.7).astype(np.float32)
     labels, range_m = np.zeros(count, np.uint8), np.ones(count)
     balance = RangeBalance(1, RetrainConfig(keep=0.3, least_points=100))
-    balance.add(labels, confidence, range_m)
-    np.testing.assert_array_equal(balance.keep(labels, confidence, range_m, balance.thresholds()), confidence == 1)
+    place = balance.place(confidence, range_m)
+    balance.add(labels, *place)
+    np.testing.assert_array_equal(balance.keep(labels, *place, balance.thresholds()), confidence == 1)
 
 
 def test_sure_labels_win_over_balanced_ones_and_those_over_doubtful_ones(tmp_path: Path) -> None:

@@ -253,6 +253,8 @@ def test_adaptation_repairs_a_head_and_leaves_the_backbone_alone(finished, norms
 def test_settings_of_training_are_refused_in_adaptation(name: str) -> None:
     usual = AdaptConfig()
     assert AdaptConfig.model_validate(usual.model_dump()) == usual
+    with pytest.raises(ValidationError, match="recipe"):
+        AdaptConfig.model_validate({"recipe": ["indoor"]})
     with pytest.raises(ValidationError, match=f"{name} does nothing in adaptation"):
         AdaptConfig.model_validate({name: 0.125})
 

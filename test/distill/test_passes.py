@@ -31,6 +31,16 @@ def test_a_batch_holds_no_scan_twice_because_others_cannot_be_used(share: float)
     assert batch[7] == first_usable(make, 7, "no label")
 
 
+def test_whoever_takes_turns_between_two_lists_finds_another_of_the_same() -> None:
+    orders = [ShuffledPasses(40, 0), ShuffledPasses(7, 1)]
+
+    def make(number: int) -> tuple[int, int] | None:
+        turn, place = number % 2, orders[number % 2](number // 2)
+        return (turn, place) if place == 3 else None
+
+    assert [first_usable(make, number, "no label") for number in range(20)] == [(0, 3), (1, 3)] * 10
+
+
 def test_nothing_to_learn_from_is_said() -> None:
     with pytest.raises(ConfigError, match="have no label; look at the pairs"):
         first_usable(lambda number: None, 0, "no label")

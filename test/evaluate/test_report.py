@@ -110,7 +110,7 @@ def test_every_part_is_there_and_nothing_comes_from_outside(run: Path, tmp_path:
 def unit_report(**changes: object) -> str:
     row = {"label": 0, "units": 4, "points": 900, "score": 0.5, "dropped": 1}
     others = {"box": [{**row, "label": 10, "score": 0.25, **changes}], HOSTILE: [{**row, "units": 3, "dropped": 0}]}
-    return json.dumps({"origins": {"pixels": [row, {**row, "label": 4, "score": 1.0, "dropped": 0}], **others}})
+    return json.dumps({"agreement": "argmax", "origins": {"pixels": [row, {**row, "label": 4, "score": 1.0, "dropped": 0}], **others}})
 
 
 def test_what_the_student_thinks_of_units_is_a_table_and_a_picture(tmp_path: Path) -> None:
@@ -122,7 +122,8 @@ def test_what_the_student_thinks_of_units_is_a_table_and_a_picture(tmp_path: Pat
     path.write_text(unit_report())
     assert write_report(tmp_path / "run", page) == plain
     drawn = check(page)
-    assert "Label quality of the units" in drawn.text and "units from pixels" in drawn.text and len(drawn.sources) == 1
+    assert "share of their points" in drawn.text and len(drawn.sources) == 1
+    assert "Label quality of the units" in drawn.text and "units from pixels" in drawn.text
     rows = re.findall(r"<tr>(.*?)</tr>", page.read_text(encoding="utf-8"))
     cells = [re.findall(r"<td[^>]*>(?:<i[^>]*></i>)?(.*?)</td>", row) for row in rows]
     wanted = [["wall", "4", "900", "50.0", "25.0"], ["window", "4", "900", "100.0", "0.0"], ["person", "4", "900", "25.0", "25.0"]]
@@ -188,9 +189,10 @@ def test_a_kept_scan_is_whole(run: Path, tmp_path: Path) -> None:
     assert np.array_equal(first.rgb, frame.views[0].rgb()) and np.array_equal(
         np.flatnonzero(frame.views[0].see(frame.points_m)[1]), first.seen
     )
-    np.savez(tmp_path / "0.npz", **{**first.__dict__, "seen": np.array([300])})
-    with pytest.raises(ConfigError, match="does not hold one scan"):
-        load_sample(tmp_path / "0.npz")
+    for wrong in ({"seen": np.array([300])}, {"points_m": np.full((300, 3), "a")}, {"seen": np.zeros(len(first.seen))}):
+        np.savez(tmp_path / "0.npz", **{**first.__dict__, **wrong})
+        with pytest.raises(ConfigError, match="does not hold one scan"):
+            load_sample(tmp_path / "0.npz")
 
 
 def test_log_of_a_killed_and_continued_run(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 numba = pytest.importorskip("numba")
 
+from xkd_ros.kernels import team  # noqa: E402
 from xkd_ros.kernels.team import meet, run, take  # noqa: E402
 
 
@@ -57,6 +58,31 @@ def test_a_part_that_fails_is_reported_and_nobody_waits_for_it() -> None:
         with pytest.raises(MemoryError, match="part 1"):
             run(kernel, 3)
     test_every_piece_is_done_once(3)
+
+
+def test_a_helper_that_cannot_start_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = team._helpers.of(2)
+    submit, calls = pool.submit, []
+
+    def second_fails(*arguments: object) -> object:
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise RuntimeError("can't start new thread")
+        return submit(*arguments)
+
+    monkeypatch.setattr(pool, "submit", second_fails)
+    monkeypatch.setattr(team._Helpers, "of", lambda helpers, count: pool)
+    done: list[str] = []
+
+    def ask() -> None:
+        with pytest.raises(RuntimeError, match="can't start"):
+            run(_chase, 3, np.zeros((101, 3), np.int64), 100)
+        done.append("reported")
+
+    caller = threading.Thread(target=ask, daemon=True)
+    caller.start()
+    caller.join(30)
+    assert done == ["reported"], "the first helper waits for a second one that never comes"
 
 
 def test_callers_of_all_sizes_at_once() -> None:

@@ -144,3 +144,22 @@ def test_the_area_under_the_roc_curve_is_a_count_of_pairs():
         pairs = [(a > b) + 0.5 * (a == b) for a in scores[positive] for b in scores[~positive]]
         assert roc_auc(scores, positive) == pytest.approx(np.mean(pairs))
     assert np.isnan(roc_auc(scores, np.ones(40, bool)))
+
+
+def test_a_prediction_that_is_no_class_is_no_neighbour_of_one() -> None:
+    confusion = Confusion(3)
+    confusion.add(np.array([1, 2, 0]), np.array([-1, 7, 255]))
+    assert confusion.counts[:, 3].tolist() == [1, 1, 1] and confusion.counts[:, :3].sum() == 0
+
+
+@pytest.mark.parametrize("temperature", [0.3, 0.9, 3.6])
+def test_temperature_is_found_to_a_hundredth(temperature: float) -> None:
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 2, (4000, 5))
+    found = fit_temperature(temperature * logits, truth := (logits + rng.gumbel(size=logits.shape)).argmax(1))
+    near = [_nll(temperature * logits / (found * factor), truth) for factor in (0.99, 1, 1.01)]
+    assert near[1] < min(near[0], near[2]) and found == pytest.approx(temperature, rel=0.1)
+
+
+def _nll(logits: np.ndarray, truth: np.ndarray) -> float:
+    return float(np.mean(np.log(np.exp(logits).sum(1)) - logits[np.arange(len(truth)), truth]))

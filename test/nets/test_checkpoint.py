@@ -10,9 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from xkd_ros.core.card import CARD_NAME, WEIGHTS_NAME, ModelCard, load_card
+from xkd_ros.core.card import CARD_NAME, WEIGHTS_NAME, ModelCard, NetworkConfig, load_card
 from xkd_ros.core.errors import ModelError
 from xkd_ros.core.labels import LabelSet
+from xkd_ros.core.weights import weight_shapes
 from xkd_ros.nets.batch import collate
 from xkd_ros.nets.checkpoint import load_foreign, load_student, save_student
 from xkd_ros.nets.student import Student
@@ -153,6 +154,19 @@ def test_sizes_that_do_not_fit_are_named(tmp_path: Path, make_student) -> None:
     torch.save({"net": their_state(make_student(depth=3))}, tmp_path / "small.pth")
     with pytest.raises(ModelError, match=r"WI-3-12 .* expected a WI-4-12"):
         load_foreign(tmp_path / "small.pth", make_student().network)
+
+
+@pytest.mark.parametrize(("key", "shape"), [("classif.weight", (768, 12)), ("embed.conv1.weight", (2, 5))])
+def test_sizes_that_no_student_has_are_named(tmp_path: Path, make_student, key: str, shape: tuple[int, ...]) -> None:
+    torch.save({**their_state(make_student()), key: torch.zeros(*shape, *([1] * (3 - len(shape))))}, tmp_path / "odd.pth")
+    with pytest.raises(ModelError, match=r"odd\.pth: '(classes|width)'"):
+        load_foreign(tmp_path / "odd.pth")
+
+
+@pytest.mark.parametrize("norm", ["layer", "batch"])
+def test_the_list_of_weights_is_that_of_the_student(norm: str) -> None:
+    network = NetworkConfig(depth=2, width=8, norm=norm, classes=5)
+    assert weight_shapes(network) == {name: tuple(value.shape) for name, value in Student(network).state_dict().items()}
 
 
 class Planted:

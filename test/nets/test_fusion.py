@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
@@ -150,6 +151,11 @@ def test_a_fused_head_comes_back_and_belongs_to_one_student(head: FusedHead, tok
         assert torch.equal(again(tokens, POINT, views), head(tokens, POINT, views)) and card.teacher == "teacher"
     with pytest.raises(ModelError, match="another student"):
         load_fused(tmp_path, seeded_student(NETWORK, 1))
+    sizes = json.loads((tmp_path / "fused.json").read_text())
+    (tmp_path / "fused.json").write_text(json.dumps({**sizes, "width": 10**6}))
+    with pytest.raises(ModelError, match="less than or equal to 2048"):
+        load_fused(tmp_path, student)
+    (tmp_path / "fused.json").write_text(json.dumps(sizes))
     weights = (tmp_path / "fused.safetensors").read_bytes()
     (tmp_path / "fused.safetensors").write_bytes(weights[:-4])
     with pytest.raises(ModelError, match="hash differs"):

@@ -151,7 +151,9 @@ def test_the_other_studies_do_their_cells(name, tmp_path, work, teacher):
     assert f"{count} of {len(queue)}" in (tmp_path / f"{name}-tiny.md").read_text()
     if name == "ignet":
         (ignet,) = [done for done in Results(tmp_path / "ignet-tiny").of(queue) if done.cell.parameters["variant"] == "ignet"]
-        assert ignet.metrics["once"]["real"].keys() == ignet.metrics["real"].keys() and ignet.metrics["once"] != ignet.metrics
+        assert (
+            ignet.metrics["once"]["real"].keys() == ignet.metrics["real"].keys() and ignet.metrics["once"]["real"] != ignet.metrics["real"]
+        )
     if name == "pseudo_vs_real":
         seen, labelled = result.metrics["real"]["in view"], result.metrics["teacher"]["teacher"]
         assert 0 < labelled["points"] <= seen["points"], "projected labels are those of points in view"

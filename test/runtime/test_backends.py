@@ -103,13 +103,19 @@ def test_numba_refuses_weights_of_another_network(exported: Path, tmp_path: Path
 
     from xkd_ros.core.card import save_card
     from xkd_ros.core.files import sha256
+    from xkd_ros.nets.checkpoint import load_student
+    from xkd_ros.runtime.numba_backend import NumbaBackend
 
     folder = tmp_path / "model"
     shutil.copytree(exported, folder)
     card = load_card(folder)
-    save_card(card.model_copy(update={"network": card.network.model_copy(update={"depth": card.network.depth + 1})}), folder)
-    with pytest.raises(ModelError, match="do not fit the card's network"):
-        make_backend("numba", folder, load_card(folder), 1)
+    for change in ({"depth": card.network.depth + 1}, {"depth": card.network.depth - 1}, {"norm": "batch"}):
+        save_card(card.model_copy(update={"network": card.network.model_copy(update=change)}), folder)
+        with pytest.raises(ModelError, match="weights such as"):
+            make_backend("numba", folder, load_card(folder), 1)
+    state = {name: value.numpy() for name, value in load_student(exported)[0].state_dict().items()}
+    with pytest.raises(ModelError, match=r"conv1.bias' is \(1,\)"):
+        NumbaBackend({**state, "backbone.spatial.0.conv1.bias": np.zeros(1, np.float32)}, card, 1)
     (folder / "student.safetensors").write_bytes(b"\xff" * 64)
     files = {**card.files, "student.safetensors": sha256(folder / "student.safetensors")}
     save_card(card.model_copy(update={"files": files}), folder)

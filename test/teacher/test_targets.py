@@ -170,6 +170,11 @@ def test_damage_is_found(tmp_path, make_frames, features):
     np.save(shard / "edge.npy", np.zeros(3, bool))
     with pytest.raises(ModelError, match="different lengths"):
         TargetStore(out)[0]
+    index = np.load(shard / "index.npy")
+    np.save(shard / "index.npy", index[:, :3])
+    with pytest.raises(ModelError, match="is damaged"):
+        TargetStore(out)[0]
+    np.save(shard / "index.npy", index)
     (shard / "edge.npy").write_bytes(b"\x93NUMPY")
     with pytest.raises(ModelError, match="is damaged"):
         TargetStore(out)[0]

@@ -20,6 +20,7 @@ from xkd_ros.core.errors import ModelError
 from xkd_ros.train import engine
 from xkd_ros.train.config import EngineConfig
 from xkd_ros.train.engine import fit, make_fabric
+from xkd_ros.train.log import RunLog
 from xkd_ros.train.optimizer import ParameterGroup
 
 CONFIG = EngineConfig(steps=12, batch=4, lr=0.05, warmup_steps=2, save_every=1, precision="32-true", average_decay=0.9)
@@ -288,3 +289,14 @@ def test_two_processes_equal_one_with_the_same_total_batch(tmp_path: Path, torch
     one, _ = _train(tmp_path / "one")
     two = torch.load(tmp_path / "two" / "final.pt", weights_only=True)
     assert torch.allclose(one.weight, two["weight"], atol=1e-5)
+
+
+def test_a_line_of_the_log_is_json_whatever_the_figures_are(tmp_path: Path) -> None:
+    log = RunLog(tmp_path, 0, tensorboard=False)
+    log.write({"step": 3, "loss": float("nan"), "iou": {"door": float("inf"), "wall": [0.5, float("nan")]}})
+
+    def refuse(word: str) -> None:
+        raise AssertionError(word)
+
+    line = json.loads((tmp_path / "log.jsonl").read_text(), parse_constant=refuse)
+    assert line == {"step": 3, "loss": None, "iou": {"door": None, "wall": [0.5, None]}}

@@ -37,3 +37,14 @@ def test_cosine_rises_then_falls() -> None:
 def test_no_warmup_starts_at_the_top() -> None:
     for schedule in ("cosine", "inverse_sqrt_cooldown"):
         assert learning_rate(0, EngineConfig(steps=10, lr=0.1, warmup_steps=0, schedule=schedule)) == pytest.approx(0.1)
+
+
+def test_a_cooldown_longer_than_the_training_begins_with_it() -> None:
+    config = EngineConfig(steps=500, lr=1e-3, schedule="inverse_sqrt_cooldown", warmup_steps=0, decay_steps=450, cooldown_steps=2000)
+    rates = [learning_rate(step, config) for step in range(501)]
+    assert rates[0] <= 1e-3 and all(later < earlier for earlier, later in pairwise(rates)) and rates[-1] == 0
+
+
+def test_the_last_step_of_the_cooldown_still_moves() -> None:
+    assert learning_rate(PLUS.steps - 1, PLUS) == pytest.approx(learning_rate(PLUS.steps - 2, PLUS) / 2)
+    assert learning_rate(PLUS.steps, PLUS) == 0

@@ -97,6 +97,23 @@ def test_mixed_pixels_lie_between_and_have_no_label(materials: tuple[Material, .
     assert reach.min() > 1.3 and reach.max() < 4.3
 
 
+def test_mixed_pixels_at_a_surface_have_its_label(materials: tuple[Material, ...]) -> None:
+    b = MeshBuilder()
+    b.frame()
+    b.box(0, 0, 0, 6, 6, 3, 0, Slot.WALL)
+    places = [(2.6, 0.6 * k) for k in range(-4, 5)]
+    for x, y in places:
+        b.cylinder(x, y, 0, 0.1, 3, 5, Slot.COLUMN, sides=24)
+    scan, labels = LidarModel(SENSOR, replace(IDEAL, mixed=1.0)).scan(Raycaster(b.build()), materials, _pose(), np.random.default_rng(0))
+    x, y, z = scan.points_m.T
+    to_column = np.abs(np.min([np.hypot(x - cx, y - cy) for cx, cy in places], axis=0) - 0.1)
+    to_box = np.minimum(np.abs(3 - np.maximum(np.abs(x), np.abs(y))), np.abs(1.5 - np.abs(z)))
+    moved = np.minimum(to_column, to_box) > 0.02
+    assert (labels[moved] == 5).sum() > 3 and (labels[moved] == 0).sum() > 3 and (labels[moved] == 255).any()
+    # Measured along the ray, which meets neither at a right angle.
+    assert to_column[labels == 5].max() < 0.125 and to_box[labels == 0].max() < 0.125
+
+
 def test_own_rig_hides_and_has_no_label(materials: tuple[Material, ...]) -> None:
     b = MeshBuilder()
     b.frame()

@@ -48,8 +48,7 @@ def test_shards_hold_what_the_stream_gave_and_are_not_made_twice(tmp_path: Path)
     assert np.array_equal(labels, true_labels) and np.abs(rgb.astype(int) - true_rgb).mean() < 4  # JPEG
     with pytest.raises(IndexError):
         store[3]
-    with pytest.raises(XkdError, match="pictures per building"):
-        write_picture_shards(tmp_path, 0, 3, pictures_per_building=1, shard_size=2, processes=1)
+    assert not set(write_picture_shards(tmp_path, 0, 1, pictures_per_building=1, shard_size=2, processes=1)) & set(paths)
 
 
 def test_damaged_shards_say_what_to_do(tmp_path: Path) -> None:

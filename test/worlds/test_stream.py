@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from xkd_ros.core.errors import XkdError
-from xkd_ros.worlds.shard_store import ShardStore
-from xkd_ros.worlds.shards import Shard, write_shards
+from xkd_ros.worlds.scan_shards import ScanShard, ScanStore, write_scan_shards
 from xkd_ros.worlds.stream import sample_scan
 
 
@@ -55,20 +54,24 @@ def test_shifted_split_is_another_family() -> None:
 
 def test_shards_hold_what_the_stream_gave_and_are_not_made_twice(tmp_path: Path) -> None:
     calls: list[tuple[int, int]] = []
-    paths = write_shards(tmp_path, 0, 6, shard_size=4, processes=1, progress=lambda done, total, facts: calls.append((done, total)))
-    assert [len(Shard(path)) for path in paths] == [4, 2] and calls[0] == (0, 6) and calls[-1] == (6, 6)
+    paths = write_scan_shards(tmp_path, 0, 6, shard_size=4, processes=1, progress=lambda done, total, facts: calls.append((done, total)))
+    assert [len(ScanShard(path)) for path in paths] == [4, 2] and calls[0] == (0, 6) and calls[-1] == (6, 6)
     before = [path.stat().st_mtime_ns for path in paths]
-    assert write_shards(tmp_path, 0, 6, shard_size=4, processes=1) == paths
+    assert write_scan_shards(tmp_path, 0, 6, shard_size=4, processes=1) == paths
     assert [path.stat().st_mtime_ns for path in paths] == before
-    points, intensity, labels, rotation = Shard(paths[0])[3]
+    points, intensity, labels, rotation = ScanShard(paths[0])[3]
     truth = sample_scan(3)
     near = np.abs(truth[0]).max(axis=1) < 32.767
     assert np.allclose(points, truth[0][near], atol=6e-4) and np.array_equal(labels, truth[2][near])
     assert np.allclose(intensity, truth[1][near], rtol=1e-3) and np.allclose(rotation, truth[3]["rotation"])
-    assert len(ShardStore(tmp_path)) == 6
+    # A shard that a killed process left half-written, and one of another size, are not taken for examples.
+    (tmp_path / f".{paths[0].name}.part").mkdir()
+    more = write_scan_shards(tmp_path, 0, 5, shard_size=4, processes=1)
+    assert len(ScanStore(paths)) == 6 and len(ScanStore(more)) == 5 and len(ScanStore(paths, 3)) == 3
+    assert not set(write_scan_shards(tmp_path, 0, 1, scans_per_building=1, processes=1)) & set(paths)
 
 
 def test_a_damaged_shard_says_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "train-0000000000-4").mkdir()
     with pytest.raises(XkdError, match="not a whole shard"):
-        Shard(tmp_path / "train-0000000000-4")
+        ScanShard(tmp_path / "train-0000000000-4")

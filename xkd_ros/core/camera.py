@@ -14,6 +14,8 @@ Distortion = Literal["plumb_bob", "rational_polynomial", "equidistant"]
 _COEFFICIENTS = {"plumb_bob": (0, 4, 5), "rational_polynomial": (0, 8, 12), "equidistant": (0, 4)}
 # Rays are followed out to here when looking for the turning point; no lens model is trusted beyond it.
 _WIDEST_ANGLE_RAD = {"plumb_bob": 1.5, "rational_polynomial": 1.5, "equidistant": np.pi}
+# Largest error of a ray that was solved for, in focal lengths.
+_SOLVED = 1e-7
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,7 +159,12 @@ class Camera:
             xy = xy - step
             if not np.nanmax(np.abs(step), initial=0.0) > 1e-13:
                 break
+        # Near the turning point of a lens Newton's steps may end beyond it, or nowhere.
+        with np.errstate(invalid="ignore", over="ignore"):
+            off = np.abs(self._distort(xy) - distorted).max(axis=1)
+            reached = (off < _SOLVED) & (np.arctan(np.hypot(xy[:, 0], xy[:, 1])) < self.max_angle_rad)
         rays = np.concatenate([xy, np.ones((len(xy), 1))], axis=1)
+        rays[~reached] = np.nan
         return rays / np.linalg.norm(rays, axis=1, keepdims=True)
 
     def _solve_step(self, xy: np.ndarray, target: np.ndarray) -> np.ndarray:

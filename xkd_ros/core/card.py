@@ -12,12 +12,13 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from xkd_ros.core import config
-from xkd_ros.core.errors import ConfigError, ModelError
+from xkd_ros.core.errors import ConfigError, ModelError, XkdError
 from xkd_ros.core.files import inside, sha256, write_atomic
 from xkd_ros.core.labels import INDOOR12, LabelSet
 
 CARD_NAME = "card.json"
 WEIGHTS_NAME = "student.safetensors"
+_MOST_CELLS = 4_000_000
 
 
 class _Strict(BaseModel):
@@ -38,6 +39,9 @@ class GeometryConfig(_Strict):
     def _extent(self) -> GeometryConfig:
         if any(not 0 < high - low <= 1000 for low, high in zip(self.fov_min_m, self.fov_max_m)):
             raise ValueError(f"field of view {self.fov_min_m} to {self.fov_max_m} must be 0 to 1000 m wide on each axis")
+        x, y, z = self.grid_shape
+        if max(x * y, x * z, y * z) > _MOST_CELLS:
+            raise ValueError(f"{x} x {y} x {z} cells are too many: a plane may have {_MOST_CELLS}; make cell_m larger")
         return self
 
     @property
@@ -156,7 +160,10 @@ def model_file(folder: str | Path, card: ModelCard, name: str) -> Path:
     Raises:
         ModelError: not listed, missing, outside the folder, or with another hash.
     """
-    path = inside(folder, name)
+    try:
+        path = inside(folder, name)
+    except XkdError as error:
+        raise ModelError(str(error)) from error
     if name not in card.files:
         raise ModelError(f"{folder}/{CARD_NAME} does not list {name}; export the model again")
     if not path.is_file():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -16,6 +17,8 @@ from xkd_ros.core.errors import ConfigError
 ModelT = TypeVar("ModelT", bound=BaseModel)
 _LARGEST_BYTES = 4_000_000
 _MOST_VALUES = 1_000_000
+_BROKEN = (yaml.YAMLError, ValueError, KeyError, AttributeError, RecursionError)
+"""What PyYAML raises: also for 2024-02-30, 0x_ and !!timestamp foo."""
 
 
 def load_yaml(path: str | Path, model: type[ModelT], changes: Sequence[str] = ()) -> ModelT:
@@ -47,7 +50,7 @@ def change(content: object, changes: Sequence[str]) -> dict[str, Any]:
             raise ConfigError(f"--set '{line}' is not of the form key=value, such as finetune.epochs=5")
         try:
             value = yaml.safe_load(text)
-        except yaml.YAMLError as error:
+        except _BROKEN as error:
             raise ConfigError(f"--set '{line}': the value is not valid YAML ({' '.join(str(error).split())})") from error
         *parents, last = key.strip().split(".")
         place = result
@@ -63,11 +66,14 @@ def _read_yaml(path: Path) -> object:
     try:
         if path.stat().st_size > _LARGEST_BYTES:
             raise ConfigError(f"{path} has {path.stat().st_size} bytes, too large for a configuration file")
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        # To YAML 1.1, JSON's 1e-7 is a word.
+        content = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    except _BROKEN as error:
+        kind = "JSON" if path.suffix == ".json" else "YAML"
+        raise ConfigError(f"{path} is not valid {kind}: {' '.join(str(error).split())}") from error
     if _more_values_than(content, _MOST_VALUES):
         raise ConfigError(f"{path} has more than {_MOST_VALUES} values once its references (*name) are followed; write them out")
     return content
@@ -79,12 +85,11 @@ def _more_values_than(content: object, most: int) -> bool:
     while waiting:
         value = waiting.pop()
         seen += 1
-        if seen > most:
-            return True
-        if isinstance(value, dict):
-            waiting += value.values()
-        elif isinstance(value, list):
-            waiting += value
+        if isinstance(value, (dict, list)):
+            # Before they are added: a list that refers to itself adds its whole length each time.
+            if seen + len(waiting) + len(value) > most:
+                return True
+            waiting += value.values() if isinstance(value, dict) else value
     return False
 
 

@@ -37,7 +37,9 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         else:
             temporary.replace(target)
     except OSError as error:
-        raise XkdError(f"cannot write {target}: {error.strerror or error}; check permissions and free space") from error
+        other = error.filename if isinstance(error.filename, str) and not error.filename.startswith(str(target.parent)) else None
+        hint = f"{other} cannot be used" if other else "check permissions and free space"
+        raise XkdError(f"cannot write {target}: {error.strerror or error}; {hint}") from error
     finally:
         if temporary is not None and temporary.exists():
             shutil.rmtree(temporary) if temporary.is_dir() else temporary.unlink()

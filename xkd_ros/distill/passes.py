@@ -11,8 +11,9 @@ from xkd_ros.core.errors import ConfigError
 
 ItemT = TypeVar("ItemT")
 _TRIES = 300
-# The next number is somebody's own sample: taken instead, a batch would hold the same scan twice. No training has so many.
-_STRIDE = 1_000_000_007
+# The next number is somebody's own sample: taken instead, a batch would hold the same scan twice. No training has so many. Even, so
+# that a recipe which takes turns between two lists finds another frame in the same list; twice a prime, so that it finds all of them.
+_STRIDE = 2 * 500_000_003
 
 
 class ShuffledPasses:

@@ -18,7 +18,7 @@ from xkd_ros.core.types import UNKNOWN
 from xkd_ros.distill.losses import segmentation_loss
 from xkd_ros.distill.passes import ShuffledPasses
 from xkd_ros.distill.picture_augment import PictureAugmentConfig, augment_picture
-from xkd_ros.metrics.confusion import Confusion
+from xkd_ros.metrics.confusion import Confusion, percent
 from xkd_ros.metrics.reliability import expected_calibration_error, fit_temperature
 from xkd_ros.nets.image_input import ImageInputConfig, normalise, prepare, sample_at
 
@@ -117,10 +117,8 @@ class PictureScore:
 
     def summary(self, names: Sequence[str]) -> dict[str, object]:
         """Return figures for a card, in percent."""
-        iou = {name: None if np.isnan(value) else round(100 * float(value), 1) for name, value in zip(names, self.confusion.iou)}
-        c = self.confusion
-        figures = {"miou": c.miou, "macc": c.macc, "oacc": c.oacc, "ece": self.ece}
-        return {**{name: round(100 * value, 1) for name, value in figures.items()}, "iou": iou}
+        iou = {name: percent(value) for name, value in zip(names, self.confusion.iou)}
+        return {**self.confusion.percents(), "ece": percent(self.ece), "iou": iou}
 
 
 def score_pictures(

@@ -8,7 +8,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 from pydantic import Field, ValidationError
 
 from xkd_ros.core.config import describe
@@ -16,7 +15,9 @@ from xkd_ros.core.errors import ConfigError
 from xkd_ros.core.files import write_atomic
 from xkd_ros.core.labels import LabelSet
 from xkd_ros.evaluate.scores import Counts, EntropyTable, LabelScores, Strict, TeacherScores, coarse
-from xkd_ros.metrics.confusion import Confusion
+from xkd_ros.metrics.confusion import Confusion, percent
+
+_DIGITS = 2
 
 EVALUATION_NAME = "evaluation.json"
 _LARGEST_BYTES = 100_000_000
@@ -101,7 +102,7 @@ def compare(first: Evaluation, second: Evaluation) -> dict[str, dict[str, float 
                     f"{first.model} and {second.model} were scored against {kind} labels of different classes: evaluate both on the same"
                 )
             differences[kind] = {
-                heading: _percent(rows[heading].confusion.miou - counts.confusion.miou)
+                heading: percent(rows[heading].confusion.miou - counts.confusion.miou, _DIGITS)
                 for heading, counts in ours.rows().items()
                 if heading in rows
             }
@@ -137,9 +138,4 @@ def _row(counts: Counts, label_set: LabelSet) -> dict[str, Any]:
 
 
 def _scores(confusion: Confusion) -> dict[str, Any]:
-    figures = {"miou": confusion.miou, "macc": confusion.macc, "oacc": confusion.oacc}
-    return {**{name: _percent(value) for name, value in figures.items()}, "iou": [_percent(value) for value in confusion.iou]}
-
-
-def _percent(value: float) -> float | None:
-    return None if np.isnan(value) else round(100 * float(value), 2)
+    return {**confusion.percents(_DIGITS), "iou": [percent(value, _DIGITS) for value in confusion.iou]}

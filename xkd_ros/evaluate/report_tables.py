@@ -9,10 +9,14 @@ from xkd_ros.evaluate.evaluation import Evaluation
 from xkd_ros.evaluate.page import Cell, Page
 from xkd_ros.evaluate.scores import Counts, LabelScores, coarse
 from xkd_ros.metrics.confusion import Confusion
-from xkd_ros.metrics.unit_quality import UnitReport
+from xkd_ros.metrics.unit_quality import Agreement, UnitReport
 
 REAL, PSEUDO = "real labels", "pseudo-labels"
 _SCORES = ("mIoU", "mAcc", "oAcc")
+_AGREEMENT: dict[Agreement, str] = {
+    "probability": "how probable the claimed class is to the student, as a share of its most probable class there, in percent",
+    "argmax": "share of their points, in percent, that the student gives the claimed class",
+}
 _COARSE_SCORES = tuple(f"{name}, {len(STRUCT4)} classes" for name in _SCORES)
 
 
@@ -67,8 +71,8 @@ def add_units(page: Page, report: UnitReport, label_set: LabelSet) -> None:
     """Add what the student thinks of the units that it learnt from, by kind of image teacher."""
     page.heading("Label quality of the units")
     page.text(
-        "Units are sets of points of which an image teacher claims one class. Agreement: share of their points, in percent, that the "
-        "student gives the claimed class; no label decides. Units that the student drops no longer count in training.",
+        f"Units are sets of points of which an image teacher claims one class. Agreement: {_AGREEMENT[report.agreement]}; no label "
+        "decides. Units that the student drops no longer count in training.",
         "soft",
     )
     for origin, rows in report.origins.items():

@@ -173,6 +173,8 @@ def load_sample(path: Path) -> ScanSample:
     count = len(sample.points_m)
     fits = sample.points_m.shape == (count, 3) and sample.predicted.shape == (count,) and sample.rgb.ndim == 3 and sample.rgb.shape[2] == 3
     fits = fits and sample.uv_px.shape == (len(sample.seen), 2) and bool((sample.seen < count).all() and (sample.seen >= 0).all())
+    fits = fits and all(np.issubdtype(array.dtype, np.floating) for array in (sample.points_m, sample.uv_px))
+    fits = fits and np.issubdtype(sample.seen.dtype, np.integer)
     fits = fits and all(getattr(sample, name).dtype == np.uint8 for name in ("predicted", "real", "pseudo", "rgb"))
     if not fits:
         raise ConfigError(f"{path} does not hold one scan; run `xkd eval` again")

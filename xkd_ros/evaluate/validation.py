@@ -14,7 +14,7 @@ from xkd_ros.core.errors import BagError
 from xkd_ros.core.labels import INDOOR12_TO_STRUCT4
 from xkd_ros.core.se3 import rotation_from_rpy
 from xkd_ros.core.types import UNKNOWN, Scan, Segmentation
-from xkd_ros.metrics.confusion import Confusion
+from xkd_ros.metrics.confusion import Confusion, percent
 from xkd_ros.metrics.entropy import EntropyHistogram
 
 Segment = Callable[[np.ndarray, np.ndarray | None], Segmentation]
@@ -126,7 +126,4 @@ def score_variants(segment: Segment, scans: Sequence[LabelledScan]) -> dict[str,
 
 
 def _percent(confusion: Confusion) -> dict[str, object]:
-    rounded = [None if np.isnan(value) else round(100 * float(value), 1) for value in confusion.iou]
-    scores = (confusion.miou, confusion.macc, confusion.oacc)
-    miou, macc, oacc = (None if np.isnan(value) else round(100 * value, 1) for value in scores)
-    return {"miou": miou, "macc": macc, "oacc": oacc, "iou": rounded}
+    return {**confusion.percents(), "iou": [percent(value) for value in confusion.iou]}

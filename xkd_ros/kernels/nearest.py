@@ -104,15 +104,18 @@ def _scan(low, high, level, query, own, rows, number, keys, bits, integer, worst
 
 
 @compiled
-def _search(query, own, bins, centre, keys, bits, integer):
-    """Fill the keys of the nearest points of one query, nearest first."""
+def _search(query, own, bins, centre, outside, keys, bits, integer):
+    """Fill the keys of the nearest points of one query, nearest first; `centre` and `outside` (3,) are room to work in."""
     origin, edge, dims, first, starts, rows, number = bins
     for level in range(_LEVELS):
         worst = np.float32(np.inf)
         for k in range(len(keys)):
             keys[k] = _NOTHING
         for a in range(3):
-            centre[a] = int(min(max(np.floor((query[a] - origin[a]) / edge[level]), 0.0), dims[level, a] - 1.0))
+            place = (query[a] - origin[a]) / edge[level]
+            centre[a] = int(min(max(np.floor(place), 0.0), dims[level, a] - 1.0))
+            apart = max(-place, place - dims[level, a]) - _ROUNDING
+            outside[a] = (max(apart, 0.0) * edge[level]) ** 2
         shell = 0
         while level == _LEVELS - 1 or shell < _SHELLS:
             bottom, top = max(centre[2] - shell, 0), min(centre[2] + shell, dims[level, 2] - 1)
@@ -129,12 +132,15 @@ def _search(query, own, bins, centre, keys, bits, integer):
                             worst = _scan(low, high, level, query, own, rows, number, keys, bits, integer, worst)
             unseen = np.inf
             for a in range(3):
+                gap = np.inf
                 if centre[a] - shell > 0:
-                    unseen = min(unseen, query[a] - (origin[a] + (centre[a] - shell) * edge[level]))
+                    gap = query[a] - (origin[a] + (centre[a] - shell) * edge[level])
                 if centre[a] + shell < dims[level, a] - 1:
-                    unseen = min(unseen, origin[a] + (centre[a] + shell + 1) * edge[level] - query[a])
-            sure = max(unseen - _ROUNDING * edge[level], 0.0)
-            if unseen == np.inf or worst <= sure * sure:
+                    gap = min(gap, origin[a] + (centre[a] + shell + 1) * edge[level] - query[a])
+                gap = max(gap - _ROUNDING * edge[level], 0.0)
+                # From outside the grid, what lies beyond a border is also as far as the grid is in the other directions.
+                unseen = min(unseen, gap * gap + outside[(a + 1) % 3] + outside[(a + 2) % 3])
+            if unseen == np.inf or worst <= unseen:
                 return
             shell += 1
 
@@ -153,12 +159,13 @@ def search(part, parts, gate, counters, queries, own, bins, indices, squares):
             points to find.
     """
     count, near = len(queries), indices.shape[1]
-    centre, keys, bits = np.empty(3, np.int64), np.empty(near, np.int64), np.empty(1, np.float32)
+    centre, outside = np.empty(3, np.int64), np.empty(3)
+    keys, bits = np.empty(near, np.int64), np.empty(1, np.float32)
     integer = bits.view(np.int32)
     i = take(counters, 0)
     while i * _QUERIES < count:
         for p in range(i * _QUERIES, min(count, i * _QUERIES + _QUERIES)):
-            _search(queries[p], p if own else -1, bins, centre, keys, bits, integer)
+            _search(queries[p], p if own else -1, bins, centre, outside, keys, bits, integer)
             for k in range(near):
                 integer[0] = np.int32(keys[k] >> 32)
                 squares[p, k] = bits[0]

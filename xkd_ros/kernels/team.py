@@ -124,10 +124,14 @@ def run(kernel: Callable, threads: int, *arguments: Any) -> None:
     if threads == 1:
         kernel(0, 1, gate, *arguments)
         return
-    pool = _helpers.of(threads - 1)
-    others = [pool.submit(_part, kernel, part, threads, gate, arguments) for part in range(1, threads)]
+    pool, others = _helpers.of(threads - 1), []
     try:
+        for part in range(1, threads):
+            others.append(pool.submit(_part, kernel, part, threads, gate, arguments))
         _part(kernel, 0, threads, gate, arguments)
+    except BaseException:
+        gate[_BROKEN] = 1  # a thread that cannot be started is none that the others need wait for
+        raise
     finally:
         for other in others:
             other.result()

@@ -63,7 +63,8 @@ class Confusion:
         if truth.shape != predicted.shape:
             raise ShapeError(f"{truth.shape} true labels against {predicted.shape} predicted ones")
         known = truth < self.classes
-        column = np.minimum(predicted[known].astype(np.int64), self.classes)
+        column = predicted[known].astype(np.int64)
+        column[(column < 0) | (column > self.classes)] = self.classes
         flat = truth[known].astype(np.int64) * (self.classes + 1) + column
         self.counts += np.bincount(flat, minlength=self.counts.size).reshape(self.counts.shape)
 
@@ -96,6 +97,15 @@ class Confusion:
         """Share of all labelled points that are right."""
         total = self.counts.sum()
         return float(np.diag(self.counts[:, :-1]).sum() / total) if total else float("nan")
+
+    def percents(self, digits: int = 1) -> dict[str, float | None]:
+        """Return miou, macc and oacc in percent for a card or a file, None where there is nothing to score."""
+        return {"miou": percent(self.miou, digits), "macc": percent(self.macc, digits), "oacc": percent(self.oacc, digits)}
+
+
+def percent(value: float, digits: int = 1) -> float | None:
+    """Turn a share into rounded percent; NaN, which JSON lacks, into None."""
+    return None if np.isnan(value) else round(100 * float(value), digits)
 
 
 def _nanmean(values: np.ndarray) -> float:

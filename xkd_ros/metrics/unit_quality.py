@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from xkd_ros.core.config import load_yaml
 from xkd_ros.core.errors import XkdError
 
+Agreement = Literal["probability", "argmax"]
 REPORT_NAME = "unit_report.json"
 
 
@@ -34,8 +36,14 @@ class ClassQuality(_Strict):
 
 
 class UnitReport(_Strict):
-    """Quality of the units by kind of teacher, one row per class that has units."""
+    """Quality of the units by kind of teacher, one row per class that has units.
 
+    Attributes:
+        agreement: What a score is: the student's probability of the claimed class over that of its own choice, or the share of the
+            points that it gives the claimed class ("argmax").
+    """
+
+    agreement: Agreement = "probability"
     origins: dict[str, tuple[ClassQuality, ...]]
 
     def check_classes(self, names: Sequence[str]) -> None:

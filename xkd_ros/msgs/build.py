@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from xkd_ros.core.camera import Camera
+from xkd_ros.core.errors import ShapeError
 from xkd_ros.core.se3 import quaternion_from_rotation
 from xkd_ros.core.types import CameraImage, Scan
 from xkd_ros.msgs.header import Types, make_header
@@ -27,7 +28,11 @@ def make_cloud(scan: Scan, types: Types, extra: Mapping[str, np.ndarray] | None 
         types: Classes of PointCloud2, PointField, Header and Time.
         extra: Further fields, (N,) each, of any PointField datatype, such as true labels.
         height: Rows of an organised cloud, row by row; must divide N.
+    Raises:
+        ShapeError: it does not.
     """
+    if len(scan) % height:
+        raise ShapeError(f"{len(scan)} points do not fill {height} rows of equal length")
     columns: dict[str, np.ndarray] = {name: scan.points_m[:, axis] for axis, name in enumerate("xyz")}
     optional = {"intensity": scan.intensity, "ring": scan.ring, "time": scan.time_s, **(extra or {})}
     columns |= {name: values for name, values in optional.items() if values is not None}

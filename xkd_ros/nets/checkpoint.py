@@ -15,8 +15,10 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from xkd_ros.core.card import WEIGHTS_NAME, ModelCard, NetworkConfig, load_card, model_file, save_card
-from xkd_ros.core.errors import ModelError
+from xkd_ros.core.config import validate
+from xkd_ros.core.errors import ConfigError, ModelError
 from xkd_ros.core.files import sha256, write_atomic
+from xkd_ros.core.weights import check_weights, describe
 from xkd_ros.nets.student import Student
 
 # One row per module of the public code: its name there → its name here. Tried in order on the part after the wrapper prefixes.
@@ -105,13 +107,7 @@ def load_state(student: Student, state: dict[str, Tensor], where: str) -> None:
     Raises:
         ModelError: missing, unknown or differently shaped weights.
     """
-    own = student.state_dict()
-    for problem, keys in (("lacks", own.keys() - state.keys()), ("has unknown", state.keys() - own.keys())):
-        if keys:
-            raise ModelError(f"{where} {problem} {len(keys)} weights such as '{min(keys)}': it is no {_describe(student.network)}")
-    for key, value in own.items():
-        if state[key].shape != value.shape:
-            raise ModelError(f"{where}: '{key}' is {tuple(state[key].shape)}, a {_describe(student.network)} needs {tuple(value.shape)}")
+    check_weights({name: tuple(value.shape) for name, value in state.items()}, student.network, where)
     student.load_state_dict(state)
 
 
@@ -144,7 +140,7 @@ def load_foreign(path: str | Path, network: NetworkConfig | None = None) -> Stud
         if "head.weight" not in state:
             found = found.model_copy(update={"classes": network.classes})
         if found != network:
-            raise ModelError(f"{path} holds a {_describe(found)}, expected a {_describe(network)}")
+            raise ModelError(f"{path} holds a {describe(found)}, expected a {describe(network)}")
     student = Student(found)
     own = student.state_dict()
     # Their 1x1 convolutions are our linear layers: the same numbers in another shape.
@@ -155,10 +151,6 @@ def load_foreign(path: str | Path, network: NetworkConfig | None = None) -> Stud
         state.setdefault(key, own[key])
     load_state(student, state, str(path))
     return student.eval()
-
-
-def _describe(network: NetworkConfig) -> str:
-    return f"WI-{network.depth}-{network.width} ({network.norm} norm, {network.activation}, {network.classes} classes)"
 
 
 def _find_weights(content: Any, path: Path) -> tuple[dict[str, Tensor], bool]:
@@ -206,9 +198,13 @@ def _infer_network(state: dict[str, Tensor], path: Path) -> NetworkConfig:
     if not depths or point is None or "backbone.channel.0.norm.weight" not in state:
         raise ModelError(f"{path} holds no WaffleIron backbone (embed.*, waffleiron.channel_mix.*)")
     head = state.get("head.weight")
-    return NetworkConfig(
-        depth=max(depths) + 1,
-        width=len(point),
-        norm="batch" if "backbone.channel.0.norm.running_mean" in state else "layer",
-        classes=NetworkConfig().classes if head is None else len(head),
-    )
+    sizes = {
+        "depth": max(depths) + 1,
+        "width": len(point),
+        "norm": "batch" if "backbone.channel.0.norm.running_mean" in state else "layer",
+        "classes": NetworkConfig().classes if head is None else len(head),
+    }
+    try:
+        return validate(sizes, NetworkConfig, str(path))
+    except ConfigError as error:
+        raise ModelError(str(error)) from error

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
@@ -34,10 +34,10 @@ class FusedCard(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     format: Literal[1] = 1
-    width: int
-    features: int
-    classes: int
-    attention: int
+    width: int = Field(ge=1, le=2048)
+    features: int = Field(ge=1, le=8192)
+    classes: int = Field(ge=1, le=254)
+    attention: int = Field(ge=1, le=2048)
     backbone: str
     teacher: str = ""
     sha256: str = ""

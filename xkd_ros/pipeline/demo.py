@@ -16,7 +16,7 @@ from xkd_ros.core.files import write_atomic
 from xkd_ros.core.labels import INDOOR12_TO_STRUCT4, LabelSet
 from xkd_ros.core.rig import save_rig
 from xkd_ros.core.types import UNKNOWN
-from xkd_ros.metrics.confusion import Confusion
+from xkd_ros.metrics.confusion import Confusion, percent
 from xkd_ros.pipeline.demo_pictures import draw_pictures, write_rerun
 from xkd_ros.pipeline.live_run import LiveRun, run_live
 from xkd_ros.pipeline.progress import console
@@ -86,14 +86,10 @@ def summarise(run: LiveRun, confusion: Confusion, labels: LabelSet) -> dict[str,
         "latency_ms_p50": round(float(np.percentile(latency, 50)), 1) if len(latency) else None,
         "latency_ms_p95": round(float(np.percentile(latency, 95)), 1) if len(latency) else None,
         "stage_ms": {stage: round(float(np.median(values)), 2) for stage, values in run.stage_ms.items() if values},
-        "miou": _percent(confusion.miou),
-        "iou": {name: _percent(value) for name, value in zip(labels.names, confusion.iou)},
-        **({"miou_struct4": _percent(structural.miou)} if structural else {}),
+        "miou": percent(confusion.miou),
+        "iou": {name: percent(value) for name, value in zip(labels.names, confusion.iou)},
+        **({"miou_struct4": percent(structural.miou)} if structural else {}),
     }
-
-
-def _percent(value: float) -> float | None:
-    return None if np.isnan(value) else round(100 * float(value), 1)
 
 
 def _collapse(confusion: Confusion) -> Confusion:

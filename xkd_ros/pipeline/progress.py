@@ -41,10 +41,10 @@ def make_progress() -> Progress:
 
 
 def show_count(display: Progress, task: TaskID) -> Report:
-    """Return what shows how much of some work is done."""
+    """Return what shows how much of some work is done; a hidden task is shown when something is left to do."""
 
     def show(done: int, total: int, facts: Mapping[str, float]) -> None:
-        display.update(task, completed=done, total=total, note="")
+        display.update(task, completed=done, total=total, note="", visible=True if done < total else None)
 
     return show
 

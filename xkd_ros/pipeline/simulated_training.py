@@ -27,8 +27,7 @@ from xkd_ros.pipeline.progress import console, make_progress, show_count, show_t
 from xkd_ros.pipeline.run_folder import claim_folder
 from xkd_ros.pipeline.student_validation import Validation
 from xkd_ros.train.engine import EngineConfig, fit, make_fabric
-from xkd_ros.worlds.shard_store import ShardStore
-from xkd_ros.worlds.shards import write_shards
+from xkd_ros.worlds.scan_shards import ScanStore, write_scan_shards
 
 logger = logging.getLogger(__name__)
 _SHARD_SCANS = 64
@@ -95,9 +94,10 @@ def train_simulated(
     fabric.launch()
     if fabric.is_global_zero:
         claim_folder(work, config)
-        _render(config, work)
+        _render(config.data, work)
     fabric.barrier()
-    store = ShardStore(work / "train")
+    shards = _render(config.data, work)
+    store = ScanStore(shards["train"])
     samples = LabelledSamples(store, config.geometry, config.intensity, config.augmentation, config.data.max_points, config.engine.seed)
     weights = class_weights(count_labels(store, config.network.classes), config.class_weight_power)
     loss = SupervisedLoss(weights, config.label_smoothing, INDOOR12_TO_STRUCT4[: len(INDOOR12)], config.structure_weight)
@@ -118,7 +118,7 @@ def train_simulated(
     validation = None
     if fabric.is_global_zero:
         scans = load_labelled_bag(*real) if real else ()
-        validation = Validation(card, ShardStore(work / "shifted", config.data.shifted_scans), scans, threads)
+        validation = Validation(card, ScanStore(shards["shifted"]), scans, threads)
         console.print(f"training {count_parameters(student):,} weights on {len(store)} scans, {fabric.world_size} process(es)")
 
     def evaluate(model: Student, step: int) -> dict[str, Any]:
@@ -150,12 +150,13 @@ def _go_on_from(start: Path, student: Student) -> dict[str, Any]:
     return {"name": card.name, "card": card.hash, "recipe": card.recipe}
 
 
-def _render(config: SimulatedTrainingConfig, work: Path) -> None:
-    data = config.data
+def _render(data: DataConfig, work: Path) -> dict[str, list[Path]]:
+    """Render what is missing; shards of each split."""
+    shards = {}
     for split, count in (("shifted", data.shifted_scans), ("train", data.scans)):
         with make_progress() as display:
-            task = display.add_task(f"rendering {split} scans", total=count, note="")
-            write_shards(
+            task = display.add_task(f"rendering {split} scans", total=count, note="", visible=False)
+            shards[split] = write_scan_shards(
                 work / split,
                 0,
                 count,
@@ -165,3 +166,4 @@ def _render(config: SimulatedTrainingConfig, work: Path) -> None:
                 processes=os.cpu_count() or 1,
                 progress=show_count(display, task),
             )
+    return shards

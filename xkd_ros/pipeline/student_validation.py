@@ -16,13 +16,13 @@ from xkd_ros.metrics.reliability import expected_calibration_error, fit_temperat
 from xkd_ros.nets.student import Student
 from xkd_ros.runtime.segmenter import Segmenter
 from xkd_ros.runtime.torch_backend import run_in_memory
-from xkd_ros.worlds.shard_store import ShardStore
+from xkd_ros.worlds.scan_shards import ScanStore
 
 
 class Validation:
     """Scores the averaged student with the code that runs on the robot."""
 
-    def __init__(self, card: ModelCard, shifted: ShardStore, real: Sequence[LabelledScan] = (), threads: int | None = None) -> None:
+    def __init__(self, card: ModelCard, shifted: ScanStore, real: Sequence[LabelledScan] = (), threads: int | None = None) -> None:
         self._card, self._real, self._threads = card, real, threads
         self._shifted = []
         for index in range(len(shifted)):
@@ -43,13 +43,17 @@ class Validation:
         return facts
 
     def complete(self, student: Student, card: ModelCard) -> ModelCard:
-        """Calibrate the temperature on half of the shifted scans, score everything, and return the card with both."""
-        logits, truth = self._logits(student, self._shifted[::2])
+        """Calibrate the temperature on the first half of the shifted scans, score everything, and return the card with both.
+
+        Scans of a building follow each other: the halves, of which the second measures the calibration, show different ones.
+        """
+        half = len(self._shifted) // 2
+        logits, truth = self._logits(student, self._shifted[:half])
         card = card.model_copy(update={"temperature": round(fit_temperature(logits, truth), 3)})
         segmenter = self._segmenter(student, card)
         metrics: dict[str, Any] = {"classes": list(card.labels.names)}
         shifted = score(segmenter.segment, self._shifted)
-        metrics["shifted_buildings"] = {**shifted.summary(), "ece": self._ece(segmenter)}
+        metrics["shifted_buildings"] = {**shifted.summary(), "ece": self._ece(segmenter, self._shifted[half:])}
         metrics["entropy"] = EntropyTable.of(shifted.entropy).model_dump(mode="json")
         if self._real:
             metrics["real"] = {name: result.summary() for name, result in score_variants(segmenter.segment, self._real).items()}
@@ -68,9 +72,9 @@ class Validation:
             truths.append(truth[chosen].astype(np.int64))
         return np.concatenate(rows), np.concatenate(truths)
 
-    def _ece(self, segmenter: Segmenter) -> float:
+    def _ece(self, segmenter: Segmenter, scans: Sequence[LabelledScan]) -> float:
         probability, correct = [], []
-        for item in self._shifted[1::2]:
+        for item in scans:
             result = segmenter.segment(item.scan.points_m, item.scan.intensity)
             assert item.indoor12 is not None
             known = item.indoor12 < len(segmenter.card.labels)

@@ -7,7 +7,6 @@ interruption.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,7 +21,7 @@ from xkd_ros.nets.image_checkpoint import ImageTeacherCard, save_image_teacher
 from xkd_ros.nets.image_input import ImageInputConfig
 from xkd_ros.nets.image_student import ImageNetworkConfig, ImageStudent, seeded_image_student
 from xkd_ros.nets.student import count_parameters
-from xkd_ros.pipeline.progress import console, make_progress, show_training
+from xkd_ros.pipeline.progress import console, make_progress, show_count, show_training
 from xkd_ros.pipeline.run_folder import claim_folder
 from xkd_ros.train.config import EngineConfig
 from xkd_ros.train.engine import fit, make_fabric
@@ -195,9 +194,6 @@ def _render(data: PictureDataConfig, work: Path, processes: int) -> dict[str, li
     with make_progress() as display:
         for name, (first, count, family, per_building) in jobs.items():
             task = display.add_task(f"rendering {name} pictures", total=count, note="", visible=False)
-
-            def show(done: int, total: int, facts: Mapping[str, float], task: Any = task) -> None:
-                display.update(task, completed=done, total=total, visible=done < total)
-
+            show = show_count(display, task)
             shards[name] = write_picture_shards(work / name, first, count, family, per_building, processes=processes, progress=show)
     return shards

@@ -20,7 +20,11 @@ _GPU_DEVICES = ("/dev/nvidia[0-9]*", "/dev/nvhost-gpu", "/dev/nvhost-ctrl-gpu", 
 
 def cache_folder() -> Path:
     """Where results that can be found again are kept: $XDG_CACHE_HOME/xkd_ros, else ~/.cache/xkd_ros."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "xkd_ros"
+    try:
+        home = Path.home()
+    except RuntimeError:  # a user without an entry in passwd, and no $HOME
+        home = Path("/nonexistent")
+    return Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache") / "xkd_ros"
 
 
 def installed(package: str) -> bool:

@@ -11,6 +11,7 @@ import numpy as np
 from xkd_ros.core.card import WEIGHTS_NAME, ModelCard, model_file
 from xkd_ros.core.errors import ModelError, require
 from xkd_ros.core.types import NetInput
+from xkd_ros.core.weights import check_weights
 from xkd_ros.kernels.compiler import rows_per_block
 from xkd_ros.kernels.folding import FoldedBlock, fold
 from xkd_ros.kernels.forward import forward
@@ -37,10 +38,9 @@ class NumbaBackend:
         Raises:
             ModelError: weights of another network than the card's.
         """
-        try:
-            weights = fold(state, card.network)
-        except (KeyError, ValueError) as error:
-            raise ModelError(f"the weights do not fit the card's network ({error}); copy or export the model again") from error
+        # Compiled loops look at no bounds.
+        check_weights({name: value.shape for name, value in state.items()}, card.network, WEIGHTS_NAME)
+        weights = fold(state, card.network)
         first = (weights.neighbour1.T, weights.neighbour1_bias, weights.neighbour2.T)
         self._embedding = tuple(map(_row_major, (*first, weights.point.T, weights.point_bias, weights.merge.T)))
         self._blocks = tuple(_stacked(weights.blocks, name) for name in FoldedBlock.__dataclass_fields__)

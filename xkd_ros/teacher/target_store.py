@@ -101,7 +101,8 @@ class TargetStore:
         except (OSError, ValueError) as error:
             raise ModelError(f"{folder} is damaged ({error}): delete {self._folder} and make the targets anew") from error
         index = arrays["index"]
-        count = int(index[-1, 3]) if len(index) else 0
-        if index.ndim != 2 or any(len(array) != count for name, array in arrays.items() if name != "index"):
+        fits = index.ndim == 2 and index.shape[1] == 4 and all(array.ndim for array in arrays.values())
+        count = int(index[-1, 3]) if fits and len(index) else 0
+        if not fits or any(len(array) != count for name, array in arrays.items() if name != "index"):
             raise ModelError(f"{folder} is damaged (arrays of different lengths): delete {self._folder} and make the targets anew")
         return arrays

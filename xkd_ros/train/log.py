@@ -27,10 +27,9 @@ class RunLog:
 
     def write(self, facts: dict[str, Any]) -> None:
         """Append one line; `facts` holds "step". Numbers become curves too."""
-        line = {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in facts.items()}
         # A line lost to a full disk is worth less than the run.
         with suppress(OSError), open(self._path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+            file.write(json.dumps(_writable(facts)) + "\n")
         if self._writer is not None:
             with suppress(OSError):
                 for name, value in _numbers(facts):
@@ -53,6 +52,15 @@ class RunLog:
                     kept.append(line + "\n")
         with suppress(XkdError):
             write_atomic(self._path, "".join(kept))
+
+
+def _writable(value: Any) -> Any:
+    """Replace what JSON has no word for by None."""
+    if isinstance(value, dict):
+        return {key: _writable(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_writable(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _numbers(facts: dict[str, Any], prefix: str = "") -> list[tuple[str, float]]:

@@ -22,7 +22,7 @@ def learning_rate(step: int, config: EngineConfig) -> float:
     if config.schedule == "cosine":
         done = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
         return config.min_lr + (config.lr - config.min_lr) * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
-    cooldown_start = config.steps - config.cooldown_steps
+    cooldown_start = max(config.warmup_steps, config.steps - config.cooldown_steps)
     if step < cooldown_start:
         return config.lr / math.sqrt(1 + (step - config.warmup_steps) / config.decay_steps)
     left = max(0, config.steps - step) / max(1, config.cooldown_steps)

@@ -8,7 +8,7 @@ parts of its own rig stand in the way.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -163,8 +163,9 @@ class LidarModel:
         if self.flaws.mixed <= 0:
             return distance, labels
         grid = np.full((len(self.sensor.elevations_deg), self.sensor.columns), np.inf)
-        grid[ring, column] = distance
-        following = np.roll(grid, -1, axis=1)[ring, column]
+        names = np.full(grid.shape, UNKNOWN, labels.dtype)
+        grid[ring, column], names[ring, column] = distance, labels
+        following, its_name = np.roll(grid, -1, axis=1)[ring, column], np.roll(names, -1, axis=1)[ring, column]
         with np.errstate(invalid="ignore"):
             jump = following - distance
             edge = np.isfinite(jump) & (np.abs(jump) > 0.15) & (np.abs(jump) < 4.0)
@@ -174,8 +175,9 @@ class LidarModel:
         moved = part * jump[where]
         distance, labels = distance.copy(), labels.copy()
         distance[where] += moved
-        far_from_both = np.minimum(np.abs(moved), np.abs(jump[where] - moved)) > 0.12
-        labels[where[far_from_both]] = UNKNOWN
+        to_own, to_other = np.abs(moved), np.abs(jump[where] - moved)
+        name = np.where(to_own <= to_other, labels[where], its_name[where])
+        labels[where] = np.where(np.minimum(to_own, to_other) > 0.12, UNKNOWN, name)
         return distance, labels
 
     def _strength(self, look: _Look, materials: tuple[Material, ...], rng: np.random.Generator) -> np.ndarray:
@@ -200,11 +202,6 @@ class LidarModel:
         value = value * (0.4 * self.sensor.intensity_max) * (1 + 0.05 * rng.standard_normal(len(value)))
         value = np.clip(value, 0, self.sensor.intensity_max)
         return np.asarray(np.round(value / self.sensor.intensity_step) * self.sensor.intensity_step, np.float32)
-
-    def thinned(self, step: int) -> LidarModel:
-        """Return the sensor with every step-th beam only."""
-        fewer = replace(self.sensor, elevations_deg=self.sensor.elevations_deg[::step], name=f"{self.sensor.name}/{step}")
-        return LidarModel(fewer, self.flaws, self.sectors)
 
 
 def _place(

@@ -48,9 +48,10 @@ def make_hesai_cloud(scan: Scan, types: Mapping[str, Any]) -> Any:
 
 def make_scan_message(scan: Scan, rig: SimulatedRig, rows: int, types: Mapping[str, Any]) -> Any:
     """Build the PointCloud2 of the rig's driver; Velodyne's is x y z intensity ring time, without missing returns."""
-    if rig.simulation.cloud == "ouster":
+    driver = rig.simulation.driver
+    if driver == "ouster":
         return make_ouster_cloud(scan, rows, types)
-    return make_hesai_cloud(scan, types) if rig.simulation.cloud == "hesai" else make_cloud(scan, types)
+    return make_hesai_cloud(scan, types) if driver == "hesai" else make_cloud(scan, types)
 
 
 def make_picture_message(image: CameraImage, kind: ImageKind, types: Mapping[str, Any]) -> Any:

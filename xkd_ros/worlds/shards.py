@@ -1,133 +1,124 @@
-"""Training scans on disk: folders of plain .npy files that many processes can map into memory.
-
-`write_shards` fills a folder from `stream.sample_scan`; `Shard` reads one back. Points are millimetres in int16, which holds the network's
-whole field of view; farther points are left out.
-"""
+"""Folders of rendered examples that many processes map into memory: which there must be, making those that are missing, all as one list."""
 
 from __future__ import annotations
 
-import json
-import logging
 import multiprocessing
-import os
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
 from xkd_ros.core.errors import XkdError
-from xkd_ros.core.files import atomic_path
 from xkd_ros.core.progress import Report
 
-_LIMIT_MM = 32767
-_log = logging.getLogger(__name__)
+ItemT = TypeVar("ItemT", covariant=True)
+
+
+@dataclass(frozen=True)
+class ShardJob:
+    """Examples first_seed .. first_seed + count - 1 of a stream.
+
+    Attributes:
+        stream: Name of what is drawn from.
+        per_building: Consecutive examples that share a building.
+    """
+
+    stream: str
+    first_seed: int
+    count: int
+    per_building: int
+
+    def split(self, size: int) -> list[ShardJob]:
+        """Cut into jobs of so many examples, the last with what is left."""
+        last = self.first_seed + self.count
+        return [ShardJob(self.stream, seed, min(size, last - seed), self.per_building) for seed in range(self.first_seed, last, size)]
+
+    @property
+    def name(self) -> str:
+        """Of the folder; it says everything that decides what is in it."""
+        return f"{self.stream}-{self.first_seed:012d}-{self.count}-of-{self.per_building}"
 
 
 def write_shards(
-    out: str | Path,
-    first_seed: int,
-    count: int,
-    scans_per_building: int = 4,
-    split: str = "train",
-    shard_size: int = 256,
-    processes: int = 2,
-    progress: Report | None = None,
+    out: Path, job: ShardJob, size: int, write: Callable[[Path, ShardJob], None], processes: int, progress: Report | None = None
 ) -> list[Path]:
-    """Write scans first_seed .. first_seed + count - 1; shards that exist are skipped, so the call can be repeated after an interruption.
+    """Fill a folder; shards that exist are skipped, so the call can be repeated after an interruption.
 
     Args:
-        out: Folder; shards are its sub-folders `<split>-<first seed of the shard>`.
-        first_seed: First scan.
-        count: Number of scans.
-        scans_per_building: Consecutive scans that share a building.
-        split: "train" or "shifted".
-        shard_size: Scans per shard.
-        processes: Worker processes.
-        progress: Called with (scans done, scans wanted) after every shard.
+        out: Folder of the shards.
+        job: All examples.
+        size: Examples per shard.
+        write: Writes one shard, whole or not at all; a function of a module.
+        processes: Worker processes; 1 renders in this one.
+        progress: Called with (examples done, examples wanted) after every shard.
     Returns:
         Paths of all shards, in order of seed.
     Raises:
         XkdError: the folder cannot be written.
     """
-    folder = Path(out)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise XkdError(f"cannot make the shard folder {folder}: {error.strerror}; choose a writable one") from error
-    jobs = [(first, min(shard_size, first_seed + count - first)) for first in range(first_seed, first_seed + count, shard_size)]
-    paths = [folder / f"{split}-{first:010d}-{size}" for first, size in jobs]
-    missing = [(path, first, size) for path, (first, size) in zip(paths, jobs, strict=True) if not path.exists()]
-    done = count - sum(size for _, _, size in missing)
-    if progress:
-        progress(done, count, {})
-    if not missing:
-        return paths
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, mp_context=context) as pool:
-        waiting = {pool.submit(_write_one, path, first, size, split, scans_per_building): size for path, first, size in missing}
-        for future in as_completed(waiting):
-            future.result()
-            done += waiting[future]
-            if progress:
-                progress(done, count, {})
-    return paths
+        raise XkdError(f"cannot make the folder {out}: {error.strerror}; choose a writable one") from error
+    parts = {out / part.name: part for part in job.split(size)}
+    missing = {path: part for path, part in parts.items() if not path.exists()}
+    done = job.count - sum(part.count for part in missing.values())
+
+    def report(more: int) -> None:
+        nonlocal done
+        done += more
+        if progress:
+            progress(done, job.count, {})
+
+    report(0)
+    if processes == 1:
+        for path, part in missing.items():
+            write(path, part)
+            report(part.count)
+    elif missing:
+        with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
+            waiting = {pool.submit(write, path, part): part.count for path, part in missing.items()}
+            for future in as_completed(waiting):
+                future.result()
+                report(waiting[future])
+    return list(parts)
 
 
-def _write_one(path: Path, first: int, size: int, split: str, scans_per_building: int) -> None:
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    from xkd_ros.worlds.stream import sample_scan
+class Shard(Protocol[ItemT]):
+    """A list of examples."""
 
-    points, intensity, labels, rotations, metas, offsets = [], [], [], [], [], [0]
-    for seed in range(first, first + size):
-        points_m, values, names, meta = sample_scan(seed, split, scans_per_building)
-        near = np.abs(points_m).max(axis=1) * 1000 < _LIMIT_MM
-        points.append(np.round(points_m[near] * 1000).astype(np.int16))
-        intensity.append(np.minimum(values[near], 65000).astype(np.float16))
-        labels.append(names[near])
-        rotations.append(meta.pop("rotation"))
-        metas.append({"seed": seed, **meta})
-        offsets.append(offsets[-1] + int(near.sum()))
-    with atomic_path(path) as temporary:
-        temporary.mkdir()
-        np.save(temporary / "points_mm.npy", np.concatenate(points))
-        np.save(temporary / "intensity.npy", np.concatenate(intensity))
-        np.save(temporary / "labels.npy", np.concatenate(labels))
-        np.save(temporary / "rotation.npy", np.stack(rotations).astype(np.float64))
-        np.save(temporary / "offsets.npy", np.array(offsets, np.int64))
-        (temporary / "meta.json").write_text(json.dumps(metas))
-    _log.debug("wrote %s", path)
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> ItemT: ...
 
 
-class Shard:
-    """One shard, mapped into memory.
+class ShardList(Generic[ItemT]):
+    """Several shards as one list."""
 
-    Args:
-        path: Folder written by `write_shards`.
-    """
+    def __init__(self, shards: Sequence[Shard[ItemT]], limit: int | None = None) -> None:
+        """Join.
 
-    def __init__(self, path: str | Path) -> None:
-        folder = Path(path)
-        try:
-            self._points = np.load(folder / "points_mm.npy", mmap_mode="r")
-            self._intensity = np.load(folder / "intensity.npy", mmap_mode="r")
-            self._labels = np.load(folder / "labels.npy", mmap_mode="r")
-            self._rotation = np.load(folder / "rotation.npy")
-            self._offsets = np.load(folder / "offsets.npy")
-            self.meta = json.loads((folder / "meta.json").read_text())
-        except (OSError, ValueError) as error:
-            raise XkdError(f"{folder} is not a whole shard ({error}); delete it and write it again") from error
+        Args:
+            shards: In the order given.
+            limit: Use only the first so many examples.
+        Raises:
+            XkdError: there is none.
+        """
+        if not shards:
+            raise XkdError("no shards were given; render some first")
+        self._shards = shards
+        self._starts = np.cumsum([0, *map(len, shards)]).tolist()
+        self._count = self._starts[-1] if limit is None else min(limit, self._starts[-1])
 
     def __len__(self) -> int:
-        return len(self._offsets) - 1
+        return int(self._count)
 
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Return points_m (N, 3) float32, intensity (N,) float32, labels (N,) uint8, rotation (3, 3) levelled_from_lidar."""
+    def __getitem__(self, index: int) -> ItemT:
         if not 0 <= index < len(self):
             raise IndexError(index)
-        part = slice(self._offsets[index], self._offsets[index + 1])
-        return (
-            self._points[part].astype(np.float32) / 1000,
-            self._intensity[part].astype(np.float32),
-            np.array(self._labels[part]),
-            self._rotation[index],
-        )
+        number = bisect_right(self._starts, index) - 1
+        return self._shards[number][index - self._starts[number]]

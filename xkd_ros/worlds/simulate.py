@@ -160,7 +160,7 @@ def _messages(walk: Walkthrough, truth: Path, every: int, progress: Report | Non
     types = ros2_types()
     rig = walk.rig.rig
     start_ns = _EPOCH_NS + walk.seed * _HOUR_NS
-    organised = walk.rig.simulation.cloud == "ouster"
+    organised = walk.rig.simulation.driver == "ouster"
     rows = len(SENSORS[walk.rig.simulation.lidar].elevations_deg)
     yield start_ns, "/tf_static", recording.make_static_transforms(walk.rig, start_ns, types), start_ns
     odometry = walk.odometry()

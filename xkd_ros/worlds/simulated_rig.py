@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from xkd_ros.core.config import load_yaml
 from xkd_ros.core.errors import ConfigError
@@ -27,6 +27,7 @@ _FOLDER = Path(__file__).parent / "rigs"
 _COMPANION = ".simulation.yaml"
 _DEFAULT_HEIGHT_M = 1.0
 ImageKind = Literal["raw", "jpeg", "mono"]
+Cloud = Literal["ouster", "velodyne", "hesai"]
 
 
 class CarrierConfig(BaseModel):
@@ -46,7 +47,7 @@ class SimulationConfig(BaseModel):
 
     lidar: str = Field(default="os1_16", description="sensor model, a name in worlds.sensors.SENSORS")
     lidar_xy_m: tuple[float, float] = Field(default=(0.0, 0.0), description="place of the lidar on the carrier: ahead, left")
-    cloud: Literal["ouster", "velodyne", "hesai"] = Field(default="ouster", description="point fields and order of the driver")
+    cloud: Cloud | None = Field(default=None, description="point fields and order of the driver; by default what the sensor speaks")
     images: ImageKind = Field(default="raw", description="sensor_msgs/Image rgb8, CompressedImage, or Image mono8")
     carrier: CarrierConfig = CarrierConfig()
     sensor: SensorModel = SensorModel()
@@ -57,6 +58,17 @@ class SimulationConfig(BaseModel):
         if name not in SENSORS:
             raise ValueError(f"unknown lidar; use one of {', '.join(SENSORS)}")
         return name
+
+    @model_validator(mode="after")
+    def _fits(self) -> SimulationConfig:
+        if self.cloud == "ouster" and SENSORS[self.lidar].empty == "omit":
+            raise ValueError(f"{self.lidar} leaves out missing returns, cloud 'ouster' has a place for each; use velodyne or hesai")
+        return self
+
+    @property
+    def driver(self) -> Cloud:
+        """The cloud that is published."""
+        return self.cloud or ("ouster" if SENSORS[self.lidar].row_major else "velodyne")
 
 
 @dataclass(frozen=True)

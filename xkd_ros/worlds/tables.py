@@ -77,11 +77,6 @@ def counter(b: MeshBuilder, rng: np.random.Generator, w: float, d: float, h: flo
         b.box(-w / 2 + 0.6 * k, d / 2 - 0.035, 0.15, 0.012, 0.02, h - 0.25, FURNITURE, Slot.METAL_DARK)
 
 
-def round_table(b: MeshBuilder, rng: np.random.Generator, w: float, h: float) -> None:
-    """Add a round table on one foot."""
-    table(b, rng, w, w, h, "pedestal")
-
-
 def partition_desk(b: MeshBuilder, rng: np.random.Generator, w: float, d: float, h: float, screen: float) -> None:
     """Add a cubicle: a desk with fabric screens behind and at one side (clutter)."""
     table(b, rng, w, d, h)

@@ -34,5 +34,5 @@ def varied_rig(number: int) -> SimulatedRig:
     mounting = {"rpy_deg": (round(float(roll), 2), round(float(pitch), 2), 0.0), "height_m": round(float(rng.uniform(low, high)), 2)}
     return SimulatedRig(
         base.rig.model_copy(update={"name": f"{VARIED}-{number:03d}", "lidar": base.rig.lidar.model_copy(update=mounting)}),
-        base.simulation.model_copy(update={"lidar": lidar, "cloud": "ouster" if SENSORS[lidar].row_major else "velodyne"}),
+        base.simulation.model_copy(update={"lidar": lidar, "cloud": None}),
     )

@@ -48,7 +48,7 @@ class AdaptConfig(PartDistillConfig):
     @classmethod
     def _refuse_what_does_nothing(cls, given: Any) -> Any:
         """Say that a setting of training is none of adaptation, where only the head learns, from units alone."""
-        if isinstance(given, dict) and (recipe := given.get("recipe", "indoor")) in cls.table:
+        if isinstance(given, dict) and str(recipe := given.get("recipe", "indoor")) in cls.table:
             usual = {name: cls.model_fields[name].default for name in _OF_TRAINING} | cls._row(recipe, given)
             for name in sorted(_OF_TRAINING & given.keys()):
                 if given[name] != usual[name]:

@@ -8,8 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from xkd_ros.distill.recipe import Recipe, WholeStudentConfig
-
-Agreement = Literal["probability", "argmax"]
+from xkd_ros.metrics.unit_quality import Agreement
 
 
 class PixelUnitConfig(BaseModel):

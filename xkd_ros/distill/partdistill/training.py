@@ -81,7 +81,7 @@ def run_partdistill(
     if config.backward and judge:
         scores = judge(student).cpu().numpy()
         if fabric.is_global_zero:
-            write_unit_report(folder, units, count, scores, weigh(scores, count.label, config.backward))
+            write_unit_report(folder, units, count, scores, weigh(scores, count.label, config.backward), config.backward.agreement)
         fabric.barrier()
     return student
 

@@ -11,14 +11,16 @@ from xkd_ros.bags.array_file import open_array
 from xkd_ros.core.files import atomic_path, write_atomic
 from xkd_ros.distill.partdistill.unit_samples import UnitCount
 from xkd_ros.distill.partdistill.units import Origin, Units
-from xkd_ros.metrics.unit_quality import REPORT_NAME, ClassQuality, UnitReport
+from xkd_ros.metrics.unit_quality import REPORT_NAME, Agreement, ClassQuality, UnitReport
 
 SCORES_NAME = "unit_scores.npy"
 SCORE = np.dtype([("frame", "<i4"), ("unit", "<i4"), ("score", "<f4"), ("weight", "<f4")])
 """One row per unit of the training frames: frame number, place in its `FrameUnits`, how far the student agrees, and what it counts."""
 
 
-def write_unit_report(folder: Path, units: Units, count: UnitCount, scores: np.ndarray, weights: np.ndarray) -> UnitReport:
+def write_unit_report(
+    folder: Path, units: Units, count: UnitCount, scores: np.ndarray, weights: np.ndarray, agreement: Agreement
+) -> UnitReport:
     """Write scores and report.
 
     Args:
@@ -27,6 +29,7 @@ def write_unit_report(folder: Path, units: Units, count: UnitCount, scores: np.n
         count: Their numbers.
         scores: (U,) float32 agreement.
         weights: (U,) float32, 0 for units that are left out.
+        agreement: What the scores are.
     """
     rows = np.empty(count.units, SCORE)
     rows["score"], rows["weight"] = scores, weights
@@ -49,7 +52,7 @@ def write_unit_report(folder: Path, units: Units, count: UnitCount, scores: np.n
                 )
                 for name, place in chosen
             )
-    report = UnitReport(origins=quality)
+    report = UnitReport(agreement=agreement, origins=quality)
     with atomic_path(folder / SCORES_NAME) as temporary:
         np.save(temporary, rows, allow_pickle=False)
     write_atomic(folder / REPORT_NAME, report.model_dump_json(indent=1) + "\n")

@@ -30,11 +30,14 @@ class RangeBalance:
         # Logits of the confidence spread what lies near 1; a histogram needs no memory of all points.
         self._counts = np.zeros((classes, len(config.edges_m), _BINS), np.int64)
 
-    def add(self, labels: np.ndarray, confidence: np.ndarray, range_m: np.ndarray) -> None:
+    def place(self, confidence: np.ndarray, range_m: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the annulus (N,) uint8 and the bin (N,) uint16 of predictions: three bytes a point, so that a whole split is kept."""
+        return np.searchsorted(self._edges, range_m, side="right").astype(np.uint8), _bin(confidence).astype(np.uint16)
+
+    def add(self, labels: np.ndarray, annulus: np.ndarray, bins: np.ndarray) -> None:
         """Count (N,) predictions."""
         known = labels != UNKNOWN
-        bins = _bin(confidence[known])
-        np.add.at(self._counts, (labels[known], self._annulus(range_m[known]), bins), 1)
+        np.add.at(self._counts, (labels[known], annulus[known], bins[known]), 1)
 
     def thresholds(self) -> np.ndarray:
         """Return the (C, A) bins from which on points are kept; `_BINS` where a pair has too few points."""
@@ -45,14 +48,10 @@ class RangeBalance:
         first = np.minimum((above > self._config.keep * total[..., None]).sum(-1), surest)
         return np.where(total < self._config.least_points, _BINS, first)
 
-    def keep(self, labels: np.ndarray, confidence: np.ndarray, range_m: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+    def keep(self, labels: np.ndarray, annulus: np.ndarray, bins: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
         """Tell which (N,) predictions are sure enough."""
         known = labels != UNKNOWN
-        row = np.where(known, labels, 0)
-        return known & (_bin(confidence) >= thresholds[row, self._annulus(range_m)])
-
-    def _annulus(self, range_m: np.ndarray) -> np.ndarray:
-        return np.searchsorted(self._edges, range_m, side="right")
+        return known & (bins >= thresholds[np.where(known, labels, 0), annulus])
 
 
 class BalancedLabels:
@@ -99,11 +98,9 @@ def write_balanced_labels(frames: Frames, predictions: Iterable[Said], classes: 
     balance = RangeBalance(classes, config)
     numbers, said = [], []
     for number, labels, confidence in predictions:
-        range_m = np.linalg.norm(frames.scan(number).points_m, axis=1)
         numbers.append(number)
-        balance.add(labels, confidence, range_m)
-        # A point in four bytes instead of nine: the whole split stays in memory.
-        said.append((labels, confidence.astype(np.float16), range_m.astype(np.float16)))
+        said.append((labels, *balance.place(confidence, np.linalg.norm(frames.scan(number).points_m, axis=1))))
+        balance.add(*said[-1])
     thresholds = balance.thresholds()
     kept = [np.where(balance.keep(*scan, thresholds), scan[0], UNKNOWN).astype(np.uint8) for scan in said]
     with atomic_path(path) as temporary, open(temporary, "wb") as file:

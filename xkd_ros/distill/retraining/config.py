@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from itertools import pairwise
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from xkd_ros.distill.pseudo_config import VoteConfig
 
@@ -26,5 +28,14 @@ class RetrainConfig(BaseModel):
         description="frames with poses vote on each place first, and what they do not agree on gets no label; none: each frame alone",
     )
     keep: float = Field(0.7, gt=0, le=1, description="share of the surest points of each class and range; 0.5 as published")
-    edges_m: tuple[float, ...] = Field((0.0, 1.0, 2.0, 3.0, 5.0, 8.0, 12.0, 20.0), min_length=1, description="inner radii of the ranges")
+    edges_m: tuple[float, ...] = Field(
+        (0.0, 1.0, 2.0, 3.0, 5.0, 8.0, 12.0, 20.0), min_length=1, max_length=64, description="inner radii of the ranges"
+    )
     least_points: int = Field(1000, ge=1, description="of a class in a range; fewer are no basis for a threshold")
+
+    @field_validator("edges_m")
+    @classmethod
+    def _ascending(cls, edges: tuple[float, ...]) -> tuple[float, ...]:
+        if any(near >= far for near, far in pairwise(edges)):
+            raise ValueError(f"{edges} do not ascend")
+        return edges
