@@ -8,10 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from public_layout import their_state
 
 from xkd_ros.bags.frame_store import FrameStore
 from xkd_ros.core.card import load_card
 from xkd_ros.core.errors import ConfigError, ModelError
+from xkd_ros.distill.backbone import load_backbone
 from xkd_ros.distill.partdistill.unit_report import load_unit_scores
 from xkd_ros.distill.partdistill.unit_store import UnitStore
 from xkd_ros.metrics.unit_quality import load_unit_report
@@ -129,6 +132,28 @@ def test_a_method_by_name_changes_the_last_stages_alone_and_its_fused_head_comes
     net_input, logits = segmenter.logits(frame)
     alone = segmenter.segmenter.infer(net_input)
     assert frame.views and np.abs(logits - alone).max() > 1e-4 and len(segmenter.segment(frame).labels) == len(frame)
+
+
+def test_a_run_starts_from_a_model_or_from_a_checkpoint_of_the_public_code(learnt, walk, settings, tmp_path):
+    run, sources, only = tmp_path / "run", Sources((walk,)), ("distill",)
+    shutil.copytree(learnt / "run", run)
+    for name in ("distill", "probe", "finetune", "evaluation"):
+        shutil.rmtree(run / name)
+    student, card = load_student(learnt / "site")
+    checkpoint = tmp_path / "scalr.pth"
+    torch.save({"net": their_state(student)}, checkpoint)
+    with pytest.raises(ConfigError, match="--redo"):
+        learn(read_config(None, settings, start=str(learnt / "site")), sources, run, None, only=only)
+    for start, said in ((learnt / "site", {"model": "site", "model_hash": card.hash}), (checkpoint, {"checkpoint": "scalr.pth"})):
+        learn(read_config(None, settings, start=str(start)), sources, run, None, only=only, redo=only)
+        taken = load_backbone(run / "distill")
+        assert all(torch.equal(value, taken.weights[name]) for name, value in student.backbone.state_dict().items())
+        assert said.items() <= taken.card.recipe.items() and taken.card.recipe["method"] == "start"
+    deeper = [*settings, "network={depth: 3, width: 16}"]
+    with pytest.raises(ModelError, match=r"scalr\.pth holds a WI-2-16 .* expected a WI-3-16"):
+        learn(read_config(None, deeper, start=str(checkpoint)), sources, run, None, only=only, redo=only)
+    with pytest.raises(ModelError, match="does not exist"):
+        learn(read_config(None, settings, start=str(tmp_path / "nowhere")), sources, run, None, only=only, redo=only)
 
 
 def test_a_stage_alone_needs_what_it_reads(walk, settings, tmp_path):

@@ -21,7 +21,7 @@ Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", hel
 Recipe = Annotated[str | None, typer.Option(help="indoor, scalr, scalr_plus (as published); or a method: ignet, partdistill, xmodel.")]
 Teacher = Annotated[str | None, typer.Option(help="Image teacher to distil: folder, hub id, or sim2d-indoor12.")]
 LabelTeacher = Annotated[str | None, typer.Option(help="Image teacher that names classes for the labels; default: the one of --teacher.")]
-Start = Annotated[Path | None, typer.Option(help="Model folder to go on from: its backbone is fine-tuned, nothing is distilled.")]
+Start = Annotated[Path | None, typer.Option(help="Model folder, or public WaffleIron checkpoint, to fine-tune instead of distilling.")]
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder, such as runs/site.")]
 Redo = Annotated[list[str] | None, typer.Option(help="Stage to make again, with all that follow; `stale`: what was made otherwise.")]
 Progress = Annotated[Path | None, typer.Option("--progress", help="Also write progress to this file, one JSON object a line.")]

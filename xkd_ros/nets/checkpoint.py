@@ -119,7 +119,8 @@ def load_foreign(path: str | Path, network: NetworkConfig | None = None) -> Stud
 
     Args:
         path: A `.ckpt`/`.pt` file; opened with `weights_only=True`, so no code in it can run.
-        network: Sizes to insist on; activation cannot be read from weights (ScaLR+ uses gelu) and is taken from here.
+        network: Sizes to insist on, but for the number of classes; activation cannot be read from weights (ScaLR+ uses gelu) and is
+            taken from here.
     Raises:
         ModelError: unreadable, refused as unsafe, not a WaffleIron, or of other sizes than asked.
     """
@@ -136,10 +137,9 @@ def load_foreign(path: str | Path, network: NetworkConfig | None = None) -> Stud
     _settle_head(state, distilled)
     found = _infer_network(state, path)
     if network is not None:
-        found = found.model_copy(update={"activation": network.activation})
-        if "head.weight" not in state:
-            found = found.model_copy(update={"classes": network.classes})
-        if found != network:
+        classes = found.classes if "head.weight" in state else network.classes
+        found = found.model_copy(update={"activation": network.activation, "classes": classes})
+        if found != network.model_copy(update={"classes": classes}):
             raise ModelError(f"{path} holds a {describe(found)}, expected a {describe(network)}")
     student = Student(found)
     own = student.state_dict()

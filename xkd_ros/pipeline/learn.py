@@ -17,7 +17,7 @@ from xkd_ros.bags.frame_writer import estimate_size
 from xkd_ros.core.card import CARD_NAME, check_model_name, load_card
 from xkd_ros.core.config import change, load_yaml, validate
 from xkd_ros.core.errors import ConfigError
-from xkd_ros.core.files import write_atomic
+from xkd_ros.core.files import sha256, write_atomic
 from xkd_ros.distill.methods import FINETUNE
 from xkd_ros.pipeline.input_files import mark, outside_files
 from xkd_ros.pipeline.learn_config import LearnConfig
@@ -253,7 +253,8 @@ class _Job:
         if stage.name == "frames":
             settings["sources"] = [path.name for path in (*self._sources.bags, *self._sources.rigs)]
         if stage.name == "distill" and self._config.start is not None:
-            settings["start"] = load_card(self._config.start).hash
+            start = self._config.start
+            settings["start"] = sha256(start) if start.is_file() else load_card(start).hash
         if stage.name in ("probe", "finetune") and self._config.labels != "pseudo":
             settings["labels"] = self._config.labels
         if stage.name == "targets" and Path(self._config.classes).expanduser().is_file():

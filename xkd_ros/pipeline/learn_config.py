@@ -35,7 +35,9 @@ class LearnConfig(BaseModel):
     labels: Literal["pseudo", "given", "both"] = Field(
         "pseudo", description="pseudo: the teacher's alone; given: those of --labels in training frames; both: given, else pseudo"
     )
-    start: Path | None = Field(None, description="model folder whose backbone is fine-tuned; none: distil one from the teacher first")
+    start: Path | None = Field(
+        None, description="model folder, or public WaffleIron checkpoint, to fine-tune; none: distil from the teacher"
+    )
     network: NetworkConfig = NetworkConfig()
     student: StudentConfig = StudentConfig(geometry=GeometryConfig(align_heading=True))
     frames: FrameConfig = FrameConfig()

@@ -36,7 +36,7 @@ from xkd_ros.evaluate.scan_logits import logits_of
 from xkd_ros.evaluate.scan_sample import write_evaluation
 from xkd_ros.metrics.unit_quality import REPORT_NAME as UNIT_REPORT_NAME
 from xkd_ros.metrics.unit_quality import load_unit_report
-from xkd_ros.nets.checkpoint import load_student, save_student
+from xkd_ros.nets.checkpoint import load_foreign, load_student, save_student
 from xkd_ros.nets.student import Student
 from xkd_ros.pipeline.calibration import divide_frames, honest_temperature
 from xkd_ros.pipeline.learn_config import LearnConfig
@@ -209,19 +209,24 @@ class Learning:
     # --- parts ---------------------------------------------------------------------------------------------------------
 
     def _take_backbone(self, model: Path) -> str:
-        """Take the backbone of a model instead of distilling one; every process returns the same hash.
+        """Take the backbone of a model, or of a checkpoint of the public code, instead of distilling one; every process returns its hash.
 
         Raises:
-            ConfigError: it is of another network or reads scans in another way.
+            ConfigError: the model is of another network or reads scans in another way.
+            ModelError: the checkpoint is of another network, or none.
         """
-        student, card = load_student(model)
-        sizes = self.config.network.model_copy(update={"classes": card.network.classes})
-        if card.network != sizes or card.geometry != self.config.student.geometry:
-            asked = f"{sizes} {self.config.student.geometry}"
-            raise ConfigError(f"{model} has {card.network} {card.geometry}, the configuration asks for {asked}; set it to the model's")
-        if self.fabric.is_global_zero:
+        if model.is_file():
+            student = load_foreign(model, self.config.network)
+            recipe: dict[str, Any] = {"method": "start", "checkpoint": model.name, "sha256": sha256(model)}
+        else:
+            student, card = load_student(model)
+            sizes = self.config.network.model_copy(update={"classes": card.network.classes})
+            if card.network != sizes or card.geometry != self.config.student.geometry:
+                asked = f"{sizes} {self.config.student.geometry}"
+                raise ConfigError(f"{model} has {card.network} {card.geometry}, the configuration asks for {asked}; set it to the model's")
             recipe = {"method": "start", "model": card.name, "model_hash": card.hash, "earlier": card.recipe}
-            Backbone.of(student.backbone, card.network, self.config.student, recipe).save(self.work / "distill")
+        if self.fabric.is_global_zero:
+            Backbone.of(student.backbone, student.network, self.config.student, recipe).save(self.work / "distill")
         self.fabric.barrier()
         return load_backbone(self.work / "distill").card.sha256
 
