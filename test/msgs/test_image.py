@@ -100,6 +100,18 @@ def test_compressed_colour_is_rgb(format_: str, kind: str) -> None:
     np.testing.assert_allclose(image.rgb[[4, 4, 28], [4, 28, 28]].astype(int), rgb[[4, 4, 28], [4, 28, 28]], atol=12)
 
 
+def test_the_orientation_tag_of_a_photo_turns_nothing() -> None:
+    rgb = picture(32, 48)
+    _, data = cv2.imencode(".jpg", rgb[:, :, ::-1])
+    # Exif with one entry: orientation 6, "turn by 90 degrees".
+    tiff = b"MM\x00*\x00\x00\x00\x08\x00\x01\x01\x12\x00\x03\x00\x00\x00\x01\x00\x06\x00\x00\x00\x00\x00\x00"
+    tag = b"\xff\xe1" + (len(tiff) + 8).to_bytes(2, "big") + b"Exif\x00\x00" + tiff
+    photo = data.tobytes()[:2] + tag + data.tobytes()[2:]
+    turned = cv2.imdecode(np.frombuffer(photo, np.uint8), cv2.IMREAD_COLOR)
+    assert turned.shape[:2] == (48, 32), "the tag is one that OpenCV follows"
+    assert decode_image(SimpleNamespace(header=HEADER, format="jpeg", data=photo)).rgb.shape == (32, 48, 3)
+
+
 def test_compressed_grey_has_three_channels() -> None:
     grey = np.arange(64, dtype=np.uint8).reshape(8, 8)
     _, data = cv2.imencode(".png", grey)

@@ -53,6 +53,11 @@ def test_nothing_to_learn_gives_zero_for_the_sensor_that_says_nothing(values):
         np.testing.assert_allclose(scaled, 0, atol=1e-6)
 
 
+def test_rounding_of_a_constant_channel_is_no_signal():
+    values = np.float32(1000) + np.random.default_rng(0).choice(np.float32([0, 6e-5]), 5000)
+    assert 0 < values.std() < 1e-3 and np.abs(normalise(values, fit(values), len(values))).max() < 0.01
+
+
 def test_absent_or_broken_intensity_is_zero():
     config = IntensityConfig(low=0, high=255, mean=40, std=20)
     assert normalise(None, config, 4).tolist() == [0] * 4

@@ -38,6 +38,7 @@ def test_an_untrusted_scan_keeps_what_was_known():
     levelling_filter = LevellingFilter()
     first = levelling_filter.push(untrusted("nothing seen"))
     assert not first.trusted and np.array_equal(first.rotation, np.eye(3)) and first.reason == "nothing seen"
+    assert levelling_filter.push(untrusted("too few points")).reason == "too few points"
     known = levelling_filter.push(leaning(4))
     assert levelling_filter.push(untrusted("nothing seen")) is known
     levelling_filter.reset()

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xkd_ros.points.neighbours import NeighbourGraph, knn, nearest
+from xkd_ros.points.neighbours import NeighbourGraph
 from xkd_ros.points.voxels import voxel_groups
 
 
@@ -19,7 +19,7 @@ def test_neighbours_match_brute_force_even_with_duplicates(seed, count, neighbou
     rng = np.random.default_rng(seed)
     points = np.repeat(rng.normal(size=(count, 3)), copies, axis=0).astype(np.float32)
     points = points[rng.permutation(len(points))]
-    found = knn(points, neighbours, threads=1)
+    found = NeighbourGraph(points, neighbours, threads=1).indices
     assert found.shape == (len(points), neighbours) and found.dtype == np.int64
     if len(points) == 1:
         assert (found == 0).all()
@@ -38,8 +38,8 @@ def test_neighbours_match_brute_force_even_with_duplicates(seed, count, neighbou
 def test_order_of_the_points_does_not_matter(office_scan):
     points = np.unique(office_scan, axis=0)[::7]
     order = np.random.default_rng(0).permutation(len(points))
-    there = knn(points, 16)
-    back = knn(points[order], 16)
+    there = NeighbourGraph(points, 16).indices
+    back = NeighbourGraph(points[order], 16).indices
     np.testing.assert_allclose(
         np.linalg.norm(points[there] - points[:, None], axis=2)[order],
         np.linalg.norm(points[order][back] - points[order][:, None], axis=2),
@@ -51,7 +51,7 @@ def test_order_of_the_points_does_not_matter(office_scan):
 def test_nearest_matches_brute_force(threads):
     rng = np.random.default_rng(0)
     points, queries = rng.normal(size=(200, 3)), rng.normal(size=(300, 3)) * 2
-    found = nearest(points, queries, threads)
+    found = NeighbourGraph(points, 0, threads).nearest(queries)
     np.testing.assert_array_equal(found, all_distances(points, queries).argmin(axis=1))
 
 
@@ -78,14 +78,14 @@ def test_the_voxel_representative_is_a_guess_that_leads_to_the_nearest_point(off
 
 def test_collinear_and_equal_points():
     line = np.outer(np.arange(30), [1.0, 2.0, 0.0])
-    assert set(knn(line, 2)[10]) == {9, 11}
-    equal = knn(np.ones((40, 3)), 16)
+    assert set(NeighbourGraph(line, 2).indices[10]) == {9, 11}
+    equal = NeighbourGraph(np.ones((40, 3)), 16).indices
     assert (equal != np.arange(40)[:, None]).all()
 
 
 def test_no_points():
-    assert knn(np.empty((0, 3)), 16).shape == (0, 16)
-    assert nearest(np.empty((0, 3)), np.ones((4, 3))).tolist() == [-1] * 4
+    assert NeighbourGraph(np.empty((0, 3)), 16).indices.shape == (0, 16)
+    assert NeighbourGraph(np.empty((0, 3)), 0).nearest(np.ones((4, 3))).tolist() == [-1] * 4
     assert NeighbourGraph(np.empty((0, 3)), 16).nearest_from_guess(np.empty((0, 3)), np.empty(0, int)).shape == (0,)
 
 

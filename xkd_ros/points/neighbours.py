@@ -87,29 +87,3 @@ class NeighbourGraph:
 def _guess_bin(points: np.ndarray) -> float:
     x, y, z = (points.max(0) - points.min(0)).astype(np.float64)
     return max(float(np.sqrt(_PER_BIN * (x * y + y * z + x * z) / len(points))), 1e-3)
-
-
-def knn(points_m: np.ndarray, neighbours: int, threads: int = -1) -> np.ndarray:
-    """Find the K nearest neighbours of each point, itself excluded.
-
-    Args:
-        points_m: (N, 3), metres, finite.
-        neighbours: K. With fewer than K other points those are repeated; a lone point is its own neighbour.
-        threads: Number of threads, -1 for all.
-    Returns:
-        (N, K) int64, nearest first.
-    """
-    return NeighbourGraph(points_m, neighbours, threads).indices
-
-
-def nearest(points_m: np.ndarray, queries_m: np.ndarray, threads: int = -1) -> np.ndarray:
-    """Find the nearest point of each query.
-
-    Args:
-        points_m: (N, 3), metres, finite.
-        queries_m: (M, 3), metres, finite.
-        threads: Number of threads, -1 for all.
-    Returns:
-        (M,) int64 index into `points_m`; -1 everywhere when there are no points.
-    """
-    return NeighbourGraph(points_m, 0, threads).nearest(queries_m)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from xkd_ros.core.files import sha256, write_atomic
+from xkd_ros.core.files import write_atomic
 from xkd_ros.runtime.machine import cache_folder
 
 
@@ -77,9 +77,10 @@ class EngineStore:
         plan = self.path(key)
         try:
             record = _Record.model_validate_json(plan.with_suffix(".json").read_bytes())
-            if sha256(plan) != record.sha256:
+            engine = plan.read_bytes()
+            if hashlib.sha256(engine).hexdigest() != record.sha256:
                 return None
-            return plan.read_bytes(), EngineFacts(**record.model_dump(exclude={"sha256"}))
+            return engine, EngineFacts(**record.model_dump(exclude={"sha256"}))
         except (OSError, ValueError):
             return None
 
