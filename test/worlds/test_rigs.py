@@ -102,14 +102,14 @@ def test_a_track_passes_through_its_poses() -> None:
 
 def test_a_rig_of_ones_own_speaks_as_its_sensor_does(tmp_path: Path, typestore: Any) -> None:
     rig, companion = tmp_path / "mine.yaml", tmp_path / "mine.simulation.yaml"
-    rig.write_text("lidar: {topic: /points, frame_id: lidar}\n")
+    rig.write_text("name: mine\nlidar: {topic: /points, frame_id: lidar}\n")
     companion.write_text("lidar: vlp16\n")
-    simulate(SEED, str(rig), 0.1, tmp_path / "bag")
+    simulate(SEED, str(rig), 0.2, tmp_path / "bag")
     (cloud, *_) = read(tmp_path / "bag", typestore)["/points"]
     assert [field.name for field in cloud.fields] == ["x", "y", "z", "intensity", "ring", "time"] and cloud.width > 1000
     companion.write_text("lidar: vlp16\ncloud: ouster\n")
     with pytest.raises(ConfigError, match="vlp16 leaves out missing returns"):
-        simulate(SEED, str(rig), 0.1, tmp_path / "other")
+        simulate(SEED, str(rig), 0.2, tmp_path / "other")
 
 
 def test_bags_hold_what_the_drivers_write(tmp_path: Path, typestore: Any) -> None:
