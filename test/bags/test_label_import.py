@@ -77,7 +77,7 @@ def test_shuffled_and_cut_clouds_are_matched_by_place(tmp_path: Path, cloud: tup
 def test_columns_are_chosen_and_named_in_errors(tmp_path: Path, cloud: tuple[np.ndarray, np.ndarray]) -> None:
     points, labels = cloud
     two = write(tmp_path / "two.ply", points, {"scalar_Intensity": labels * 7.5, "scalar_mine": labels, "scalar_other": labels + 0.5})
-    with pytest.raises(BagError, match=r"several columns that may be labels \(columns: x, y, z, intensity, mine, other\)"):
+    with pytest.raises(BagError, match=r"several columns that may be labels \(mine, other\) \(columns: x, y, z, intensity, mine, other\)"):
         import_labels(two, points)
     for column in ("mine", "scalar_mine", "Mine"):
         assert import_labels(two, points, column=column)[0] == labels[0]
@@ -87,6 +87,27 @@ def test_columns_are_chosen_and_named_in_errors(tmp_path: Path, cloud: tuple[np.
         import_labels(two, points, column="other")
     with pytest.raises(BagError, match="no column of labels"):
         import_labels(write(tmp_path / "none.ply", points, {"scalar_intensity": labels}), points)
+
+
+def test_a_column_of_classes_beside_the_one_called_label_makes_it_a_guess(tmp_path: Path, cloud: tuple[np.ndarray, np.ndarray]) -> None:
+    points, labels = cloud
+    ours = {"scalar_label": labels, "scalar_probability": labels / 12, "scalar_intensity": labels * 2, "Return_Number": labels % 3}
+    curved = write(tmp_path / "curved.ply", points, {**ours, "scalar_curvature": labels * 0.3})
+    np.testing.assert_array_equal(import_labels(curved, points)[10:], labels[10:])
+    both = write(tmp_path / "both.ply", points, {**ours, "scalar_manual": np.ones(300)})
+    with pytest.raises(BagError, match=r"may be labels \(label, manual\)"):
+        import_labels(both, points)
+    assert (import_labels(both, points, column="manual")[10:] == 1).all()
+    with pytest.raises(BagError, match="no column of labels"):
+        import_labels(write(tmp_path / "livox.ply", points, {"line": labels}), points)
+
+
+def test_two_files_of_one_scan_are_refused(tmp_path: Path, cloud: tuple[np.ndarray, np.ndarray]) -> None:
+    points, labels = cloud
+    write(tmp_path / f"{STAMP}.ply", points, {"scalar_label": labels})
+    write(tmp_path / f"{STAMP} - corrected.ply", points, {"scalar_label": labels})
+    with pytest.raises(BagError, match=f"two label files of one scan, {STAMP} - corrected.ply and {STAMP}.ply"):
+        find_truth(tmp_path, tmp_path, FrameConfig())
 
 
 def test_class_map_and_unlabelled_points(tmp_path: Path, cloud: tuple[np.ndarray, np.ndarray]) -> None:

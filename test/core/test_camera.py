@@ -103,6 +103,7 @@ def test_nan_and_empty_points() -> None:
         ({"K": np.zeros(9)}, "calibrated"),
         ({"D": np.ones(3)}, "coefficients"),
         ({"width": 0}, "impossible"),
+        ({"K": np.array(K).reshape(3, 3).T}, "transposed"),
     ],
 )
 def test_impossible_cameras_are_refused(change: dict, message: str) -> None:

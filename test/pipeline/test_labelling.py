@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import shutil
+from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from xkd_ros.bags.calibration import read_calibration
 from xkd_ros.bags.label_import import import_labels, stamp_of
 from xkd_ros.bags.ply import read_ply
 from xkd_ros.bags.reader import Bag
@@ -16,9 +19,11 @@ from xkd_ros.bags.ros2_form import jazzy as ros2_store
 from xkd_ros.bags.writer import BagWriter
 from xkd_ros.core.errors import BagError, ModelError
 from xkd_ros.core.labels import INDOOR12
+from xkd_ros.core.rig import LidarConfig
 from xkd_ros.msgs.build import make_cloud
 from xkd_ros.msgs.layout import CloudLayout
 from xkd_ros.pipeline.labelling import OUTPUT_TOPIC, label_bag
+from xkd_ros.points.levelling_filter import LevellingFilter
 from xkd_ros.runtime.segmenter import Segmenter
 from xkd_ros.worlds.simulate import simulate
 
@@ -74,6 +79,43 @@ def test_scans_as_semantic_kitti_hold_the_labels_of_the_cloud(small_bag: Path, t
     with pytest.raises(BagError, match="exists already"):
         label_bag(small_bag, tmp_path / "again", tiny_model, backend="torch", threads=1, kitti=tmp_path / "set")
     assert not (tmp_path / "again").exists()
+
+
+def test_a_lidar_on_its_side_is_labelled_as_one_that_stands(tiny_model: Path, tmp_path: Path) -> None:
+    simulate(3, "dual_ouster16_vertical", 0.2, tmp_path / "bag")
+    label_bag(tmp_path / "bag", tmp_path / "out.mcap", tiny_model, backend="torch", threads=1)
+    with Bag(tmp_path / "bag") as bag, Bag(tmp_path / "out.mcap") as after:
+        (scan, *_), (message, *_) = list(bag.scans()), [message for _, _, message in after.messages([OUTPUT_TOPIC])]
+        mounting = read_calibration(bag).rig.lidar.rotation()
+    assert mounting is not None and abs(mounting[2, 2]) < 0.1
+    layout = CloudLayout.read(message)
+    labels = np.asarray(layout.values(layout.find("label"))).ravel()
+    segmenter = Segmenter.load(tiny_model, "torch", threads=1)
+    rotation = LevellingFilter(mounting=mounting).update(scan.points_m).rotation
+    assert np.array_equal(labels, segmenter.segment(scan.points_m, scan.intensity, rotation).labels)
+    assert (labels != segmenter.segment(scan.points_m, scan.intensity).labels).any()
+
+
+@pytest.mark.parametrize("share", [0.55, 0.8])
+def test_what_comes_before_damage_is_labelled_and_kept(small_bag: Path, tiny_model: Path, tmp_path: Path, share: float) -> None:
+    with Bag(small_bag) as bag:
+        sound = int(share * len(list(bag.records())))
+
+    class Breaks(Bag):
+        def records(self, *arguments: Any, **named: Any) -> Any:
+            yield from islice(Bag.records(self, *arguments, **named), sound)
+            raise BagError("the disk has a hole")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("xkd_ros.pipeline.labelling.open_recording", Breaks)
+        patch.setattr(
+            "xkd_ros.pipeline.labelling.read_calibration",
+            lambda *_: SimpleNamespace(rig=SimpleNamespace(lidar=LidarConfig(topic="/points"))),
+        )
+        with pytest.raises(BagError, match=r"a hole; .*out\.mcap holds the [12] scans before it"):
+            label_bag(small_bag, tmp_path / "out.mcap", tiny_model, backend="torch", threads=1)
+    with Bag(tmp_path / "out.mcap") as after:
+        assert after.topics[OUTPUT_TOPIC].count in (1, 2)
 
 
 def test_poses_of_a_recording_without_transforms_need_the_mounting(

@@ -17,6 +17,7 @@ from xkd_ros.core.camera import Camera
 from xkd_ros.core.errors import BagError, CalibrationError, XkdError
 from xkd_ros.core.rig import CameraConfig, LidarConfig, RigConfig, load_rig, save_rig
 from xkd_ros.core.se3 import make_transform
+from xkd_ros.core.types import CameraImage
 from xkd_ros.msgs.camera_info import camera_from_info, rectification
 from xkd_ros.msgs.header import frame_id
 from xkd_ros.msgs.image import decode_image
@@ -126,7 +127,7 @@ def _camera_config(recording: Recording, topics: CameraTopics, lidar_frame: str,
     cam_from_lidar = tree.lookup(frame, lidar_frame)
     if topics.rectified:
         cam_from_lidar = make_transform(rectification(info), np.zeros(3)) @ cam_from_lidar
-    camera = at_image_size(camera, recording.first(topics.image), topics.image, problems)
+    camera = at_image_size(camera, recording.first(topics.image, decode_image), topics.image, problems)
     if problem := _not_optical(cam_from_lidar):
         problems.append(f"camera {topics.image}: frame '{frame}' {problem}")
     return CameraConfig(
@@ -142,13 +143,15 @@ def _camera_config(recording: Recording, topics: CameraTopics, lidar_frame: str,
     )
 
 
-def at_image_size(camera: Camera, message: Any, topic: str, problems: list[str]) -> Camera:
+def at_image_size(camera: Camera, picture: CameraImage | None, topic: str, problems: list[str]) -> Camera:
     """Follow pictures that were made smaller after the CameraInfo was written; that is noted in `problems`.
 
     Raises:
-        CalibrationError: pictures of another shape.
+        CalibrationError: pictures of another shape, or None.
     """
-    height, width = decode_image(message).rgb.shape[:2]
+    if picture is None:
+        raise CalibrationError(f"none of the first pictures on {topic} can be decoded")
+    height, width = picture.rgb.shape[:2]
     if (width, height) == (camera.width, camera.height):
         return camera
     sizes = f"camera_info is for {camera.width}x{camera.height}, the images are {width}x{height}"

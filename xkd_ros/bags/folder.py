@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 
 from xkd_ros.bags.columns import Columns, scan_of
 from xkd_ros.bags.pcd import read_pcd
 from xkd_ros.bags.ply import read_ply
-from xkd_ros.bags.reader import Bag, Record
+from xkd_ros.bags.reader import Bag, Record, as_it_is
 from xkd_ros.bags.ros2_form import jazzy
 from xkd_ros.bags.topics import POINT_CLOUD, TopicInfo
 from xkd_ros.core.errors import BagError, require
@@ -23,6 +23,7 @@ from xkd_ros.msgs.build import make_cloud
 if TYPE_CHECKING:
     from rosbags.typesys.store import Typestore
 
+T = TypeVar("T")
 _READERS = {".pcd": read_pcd, ".ply": read_ply}
 POINTS_TOPIC = "/points"
 FRAME = "lidar"
@@ -115,9 +116,9 @@ class ScanFolder:
         """Turn a record back into its message."""
         return self.typestore.deserialize_cdr(record.raw, record.type)
 
-    def first(self, topic: str) -> Any | None:
-        """Return the first cloud."""
-        return next((message for _, _, message in self.messages([topic])), None)
+    def first(self, topic: str, read: Callable[[Any], T] = as_it_is) -> T | None:
+        """Return what `read` makes of the first cloud."""
+        return next((read(message) for _, _, message in self.messages([topic])), None)
 
 
 Recording = Bag | ScanFolder
@@ -141,7 +142,7 @@ def cloud_files(path: Path) -> list[Path]:
     if not path.is_dir():
         return []
     files = [file for file in path.iterdir() if file.suffix.lower() in _READERS and file.is_file()]
-    return sorted(files, key=lambda file: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", file.stem)])
+    return sorted(files, key=lambda file: [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", file.stem)])
 
 
 def _stamp_in(stem: str) -> int | None:

@@ -16,7 +16,7 @@ from xkd_ros.bags.pairs import match_recording
 from xkd_ros.bags.report import BagReport, CameraReport, LidarReport, Need, TopicRow
 from xkd_ros.bags.topics import SCANS, UNDECODED_LIDARS
 from xkd_ros.core.camera import Camera
-from xkd_ros.core.errors import BagError, CloudError, XkdError
+from xkd_ros.core.errors import BagError, CloudError
 from xkd_ros.core.rig import RigConfig, load_rig
 from xkd_ros.msgs.cloud import INTENSITY_FIELDS, decode_layout
 from xkd_ros.msgs.header import frame_id
@@ -147,12 +147,10 @@ def _inspect_camera(
     report: BagReport,
     stop_ns: int,
 ) -> CameraReport:
-    message = recording.first(topics.image)
-    try:
-        height, width = decode_image(message).rgb.shape[:2]
-    except XkdError as error:
-        report.notes.append(f"camera {topics.image}: {error}")
-        height, width = 0, 0
+    picture = recording.first(topics.image, decode_image)
+    if picture is None:
+        report.notes.append(f"camera {topics.image}: none of its first pictures can be decoded")
+    height, width = (0, 0) if picture is None else picture.rgb.shape[:2]
     known = next((c for c in calibration.rig.cameras if c.topic == topics.image), None) if calibration is not None else None
     pairs, scans, dt_ms, problem = 0, 0, None, ""
     if points_topic is not None:
@@ -169,7 +167,7 @@ def _inspect_camera(
         frame_id=topics.frame_id,
         width=width,
         height=height,
-        encoding=str(getattr(message, "format", None) or getattr(message, "encoding", "")),
+        encoding=recording.first(topics.image, _encoding) or "",
         info=topics.info,
         calibration="" if known is None else _describe(known.camera()),
         calibrated=known is not None,
@@ -249,3 +247,7 @@ def _pairs_need(report: BagReport, best: CameraReport | None, any_pair: bool) ->
         f"{best.pairs} of {best.scans} scans with {best.name}{dt}",
         "" if best.pairs else best.pairing_problem,
     )
+
+
+def _encoding(message: Any) -> str:
+    return str(getattr(message, "format", None) or getattr(message, "encoding", ""))

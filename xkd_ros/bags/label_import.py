@@ -30,7 +30,9 @@ READERS: dict[str, Callable[[Path], Columns]] = {
 _PREFIX = "scalar_"
 _LABEL_NAMES = ("label", "labels", "class", "class_id", "classification", "semantic", "category", "annotation", "gt")
 _GEOMETRY = {"x", "y", "z", "nx", "ny", "nz", "r", "g", "b", "a", "red", "green", "blue", "alpha", "rgb", "rgba"}
-_MEASURED = {"intensity", "reflectivity", "ring", "channel", "time", "t", "timestamp", "range", "noise", "original_cloud_index"}
+_MEASURED = {"intensity", "reflectivity", "reflectance", "ring", "channel", "time", "t", "timestamp", "gps_time", "range", "noise"}
+_MEASURED |= {"near_ir", "ambient", "line", "tag", "return_number", "number_of_returns", "return_type", "scan_angle", "scan_angle_rank"}
+_MEASURED |= {"point_source_id", "user_data", "original_cloud_index", "probability", "entropy"}
 # An exported point is the scan's own, but for the digits that were written.
 NEAREST_M = 0.02
 # Fewer common points than this are another scan, or a cloud that was moved.
@@ -90,14 +92,19 @@ def _label_column(file: Path, columns: Columns, column: str | None) -> str:
         if _plain(column) not in columns:
             raise BagError(f"{file} has no column '{column}' (columns: {found}); name one of them")
         return _plain(column)
-    for name in _LABEL_NAMES:
-        if name in columns:
-            return name
     others = [name for name in columns if name not in _GEOMETRY | _MEASURED]
-    if len(others) == 1:
-        return others[0]
-    what = "several columns that may be labels" if others else "no column of labels"
-    raise BagError(f"{file} has {what} (columns: {found}); name the one to read")
+    named = [name for name in _LABEL_NAMES if name in others]
+    # Beside a column that is called label, only one that holds classes too makes it a guess.
+    rivals = [name for name in others if name not in named and (not named or _may_be_classes(columns[name]))]
+    if len(named) + len(rivals) == 1:
+        return (named + rivals)[0]
+    what = f"several columns that may be labels ({', '.join(named + rivals)})" if named or rivals else "no column of labels"
+    raise BagError(f"{file} has {what} (columns: {found}); name the one to read: --set frames.label_column=NAME")
+
+
+def _may_be_classes(values: np.ndarray) -> bool:
+    known = values[np.isfinite(values.astype(np.float64))]
+    return bool(len(known)) and bool(((known >= 0) & (known <= UNKNOWN) & (known == np.rint(known))).all())
 
 
 def _classes(file: Path, columns: Columns, column: str, class_map: dict[int, int] | None) -> np.ndarray:
@@ -115,7 +122,10 @@ def _classes(file: Path, columns: Columns, column: str, class_map: dict[int, int
         if number < 0 and (class_map is None or int(number) not in class_map):
             target = UNKNOWN
         if not 0 <= target <= UNKNOWN:
-            raise BagError(f"column '{column}' of {file} holds {number:g}: classes are 0 to 254, 255 is unknown; give a class map")
+            raise BagError(
+                f"column '{column}' of {file} holds {number:g}: classes are 0 to 254, 255 is unknown; "
+                "give a class map: --set 'frames.label_map={300: 4}'"
+            )
         labels[known & (whole == number)] = target
     return labels
 

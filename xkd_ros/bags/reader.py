@@ -6,18 +6,19 @@ A path comes in, messages, scans and images go out in the order they were record
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from xkd_ros.bags.livox import livox_cloud
 from xkd_ros.bags.ros2_form import jazzy, ros2_definitions
 from xkd_ros.bags.topics import IMAGES, SCANS, UNDECODED_LIDARS, TopicInfo, qos_of
-from xkd_ros.core.errors import BagError, CloudError, XkdError, require
+from xkd_ros.core.errors import BagError, XkdError, require
 from xkd_ros.core.types import CameraImage, Scan
 from xkd_ros.msgs.cloud import decode_cloud, field_names
 from xkd_ros.msgs.image import decode_image
@@ -31,6 +32,13 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 _FILES = (".mcap", ".db3", ".bag")
 _DERIVED = {"label", "rgb", "rgba"}
+_FIRST_TRIES = 20
+T = TypeVar("T")
+
+
+def as_it_is(message: Any) -> Any:
+    """Read nothing out of a message."""
+    return message
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,11 +182,11 @@ class Bag:
                 f"message of {record.topic} ({record.type}) at {record.stamp_ns} ns in {self.path} cannot be read: {reason}"
             ) from error
 
-    def first(self, topic: str) -> Any | None:
-        """Return the first message of a topic (of Livox clouds the first sound one), or None when it has none."""
-        for record in self.records([topic]):
-            with suppress(CloudError):
-                return record.message()
+    def first(self, topic: str, read: Callable[[Any], T] = as_it_is) -> T | None:
+        """Return what `read` makes of the first message of a topic that can be read, or None when there is none among the first ones."""
+        for record in islice(self.records([topic]), _FIRST_TRIES):
+            with suppress(XkdError):
+                return read(record.message())
         return None
 
     def scans(self, topic: str | None = None, on_error: Literal["raise", "skip"] = "raise") -> Iterator[Scan]:
@@ -224,7 +232,7 @@ class Bag:
             return topic
         clouds = [info.name for info in self.topics.values() if info.type in SCANS and info.count]
         if len(clouds) > 1:
-            clouds = [n for n in clouds if self.topics[n].type in LIVOX or not _DERIVED & set(field_names(self.first(n)))] or clouds
+            clouds = [n for n in clouds if self.topics[n].type in LIVOX or not _DERIVED & set(self.first(n, field_names) or ())] or clouds
         if len(clouds) == 1:
             return clouds[0]
         if clouds:

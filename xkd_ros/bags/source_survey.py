@@ -22,6 +22,7 @@ from xkd_ros.bags.truth import find_truth, simulation_facts
 from xkd_ros.core.errors import BagError, CalibrationError, XkdError
 from xkd_ros.core.rig import CameraConfig, RigConfig
 from xkd_ros.msgs.header import frame_id
+from xkd_ros.msgs.image import decode_image
 from xkd_ros.pairing.body import learn_body
 from xkd_ros.points.levelling import estimate_levelling
 
@@ -123,10 +124,9 @@ def _usable_cameras(recording: Recording, cameras: Sequence[CameraConfig], notes
     """Keep the cameras that the recording has, their intrinsics at the size of its pictures."""
     usable = []
     for config in cameras:
-        message = recording.first(config.topic) if config.topic in recording.topics else None
-        if message is None:
+        if config.topic not in recording.topics or not recording.topics[config.topic].count:
             continue
-        camera = at_image_size(config.camera(), message, config.topic, notes)
+        camera = at_image_size(config.camera(), recording.first(config.topic, decode_image), config.topic, notes)
         size = {"width": camera.width, "height": camera.height, "K": camera.K.reshape(-1).tolist()}
         usable.append(config.model_copy(update=size))
     return usable

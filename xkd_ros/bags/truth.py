@@ -117,7 +117,13 @@ def _from_folder(folder: Path, config: FrameConfig) -> Truth:
     if not folder.is_dir():
         raise BagError(f"label folder {folder} does not exist")
     candidates = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in (".npz", *READERS)]
-    files = {stamp: path for path in candidates if (stamp := stamp_of(path)) is not None}
+    files: dict[int, Path] = {}
+    for path in candidates:
+        stamp = stamp_of(path)
+        if stamp in files:
+            raise BagError(f"{folder} has two label files of one scan, {files[stamp].name} and {path.name}; keep the one that counts")
+        if stamp is not None:
+            files[stamp] = path
     if not files:
         seen = ", ".join(path.name for path in (candidates or sorted(folder.iterdir()))[:4]) or "nothing"
         raise BagError(f"{folder} has no label file with the stamp of a scan in its name (found: {seen}); name them <stamp_ns>.ply or .npz")

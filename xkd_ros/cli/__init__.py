@@ -25,6 +25,8 @@ app.add_typer(robot.app)
 app.add_typer(learning.app)
 app.add_typer(bench.bench, name="bench")
 
+_INTERRUPTED = 130  # the exit status of a program that Ctrl-C ended
+
 
 def _print_version(wanted: bool) -> None:
     if wanted:
@@ -52,8 +54,16 @@ def main() -> None:
             raise
         _fail(f"this command needs the package '{error.name}', which is not installed here; `pip install 'xkd_ros[all]'` brings everything")
     except KeyboardInterrupt:
-        Console(stderr=True).print("interrupted; what can go on goes on where it stopped when the same command is given again")
-        sys.exit(130)
+        _interrupted()
+    except SystemExit as stop:
+        if stop.code == _INTERRUPTED:  # typer's own answer to Ctrl-C
+            _interrupted()
+        raise
+
+
+def _interrupted() -> NoReturn:
+    Console(stderr=True).print("interrupted; what can go on goes on where it stopped when the same command is given again")
+    sys.exit(_INTERRUPTED)
 
 
 def _fail(sentence: str) -> NoReturn:

@@ -45,6 +45,8 @@ class Camera:
         matrix = np.asarray(self.K, float).reshape(-1)
         if matrix.size != 9 or not np.isfinite(matrix).all() or matrix[0] <= 0 or matrix[4] <= 0:
             raise CalibrationError(f"camera matrix {matrix.tolist()} needs 9 finite numbers with fx, fy > 0: is the camera calibrated?")
+        if matrix[3] or matrix[6] or matrix[7] or matrix[8] != 1:
+            raise CalibrationError(f"camera matrix {matrix.tolist()} is none: its last row must be 0 0 1; is it transposed?")
         coefficients = np.zeros(0) if self.D is None else np.asarray(self.D, float).reshape(-1)
         if len(coefficients) not in _COEFFICIENTS[self.model]:
             if np.any(coefficients):

@@ -7,9 +7,10 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
+from rich.markup import escape
 from rich.table import Table
 
-from xkd_ros.bags.calibration import static_transforms
+from xkd_ros.bags.calibration import find_points, read_calibration, static_transforms
 from xkd_ros.bags.folder import Recording, open_recording
 from xkd_ros.bags.kitti import KittiWriter
 from xkd_ros.bags.odometry import read_track
@@ -20,7 +21,6 @@ from xkd_ros.bags.writer import BagWriter
 from xkd_ros.core.errors import BagError, CloudError
 from xkd_ros.core.labels import LabelSet
 from xkd_ros.core.rig import LidarConfig, load_rig
-from xkd_ros.core.se3 import rotation_from_rpy
 from xkd_ros.core.types import Scan, Segmentation
 from xkd_ros.evaluate.pictures import draw_scan
 from xkd_ros.msgs.cloud import decode_cloud
@@ -29,7 +29,8 @@ from xkd_ros.msgs.labelled_cloud import LabelledCloudFormat
 from xkd_ros.pipeline.fused_labels import FRESH_MS, FusedLabels
 from xkd_ros.pipeline.progress import console, make_progress
 from xkd_ros.pipeline.recorded_pictures import RecordedPictures
-from xkd_ros.points.levelling import estimate_levelling
+from xkd_ros.points.levelling import angle_from_up_deg, estimate_levelling
+from xkd_ros.points.levelling_filter import LevellingFilter
 from xkd_ros.runtime.segmenter import Segmenter
 
 logger = logging.getLogger(__name__)
@@ -68,30 +69,38 @@ def label_bag(
         kitti: Folder for the labelled scans as a sequence of SemanticKITTI; see `KittiWriter`.
         headings: As for `Segmenter.headings`; scans that pictures have their say in are labelled in one.
     Raises:
-        BagError, ModelError: named in one line.
+        BagError, ModelError: named in one line; for a recording that is damaged in the middle when what comes before it is written.
     """
     with console.status(f"loading {model.name}; the first time on a machine its loops are compiled, half a minute"):
         head = FusedLabels.load(model, teacher, backend, threads) if teacher else None
         segmenter = head.fused.segmenter if head else Segmenter.load(model, backend=backend, threads=threads)
     segmenter.headings = headings
     with open_recording(bag) as recording:
-        points_topic = recording.find_points_topic(topic)
+        points_topic = find_points(recording, topic, load_rig(rig) if rig else None)
         if OUTPUT_TOPIC in recording.topics:
             raise BagError(f"{bag} already has {OUTPUT_TOPIC}; label the original recording")
         seen = RecordedPictures(bag, points_topic, rig, FRESH_MS) if head else None
-        lidar = load_rig(rig).lidar if rig else LidarConfig(topic=points_topic)
+        lidar = read_calibration(recording, points_topic, load_rig(rig) if rig else None).rig.lidar
         sequence = _kitti_writer(kitti, recording, points_topic, lidar, segmenter.card.labels) if kitti else None
-        job = _Labelling(segmenter, pictures, head, seen, ply, sequence)
+        job = _Labelling(segmenter, lidar.rotation(), pictures, head, seen, ply, sequence)
         total = sum(info.count for info in recording.topics.values())
+        damage: BagError | None = None
         with seen or nullcontext(), sequence or nullcontext(), BagWriter(out) as writer, make_progress() as display:
             task = display.add_task(f"labelling {bag.name or bag}", total=total, note="")
-            for record in recording.records():
-                writer.copy(record)
-                if record.topic == points_topic:
-                    job.label(record, writer)
-                    display.update(task, note=f"{job.scans} scans")
-                display.advance(task)
+            try:
+                for record in recording.records():
+                    writer.copy(record)
+                    if record.topic == points_topic:
+                        job.label(record, writer)
+                        display.update(task, note=f"{job.scans} scans")
+                    display.advance(task)
+            except BagError as error:
+                if not job.scans:
+                    raise
+                damage = error
     job.print_summary(points_topic, out)
+    if damage is not None:
+        raise BagError(f"{damage}; {out} holds the {job.scans} scans before it") from damage
 
 
 class _Labelling:
@@ -100,6 +109,7 @@ class _Labelling:
     def __init__(
         self,
         segmenter: Segmenter,
+        mounting: np.ndarray | None,
         pictures: Path | None,
         fused: FusedLabels | None,
         seen: RecordedPictures | None,
@@ -108,6 +118,8 @@ class _Labelling:
     ) -> None:
         self._segmenter, self._pictures, self._fused, self._seen, self._ply = segmenter, pictures, fused, seen, ply
         self._kitti = kitti
+        # As the node does with its roll and pitch: a lidar on its side is levelled on top of that.
+        self._levelling = None if mounting is None else LevellingFilter(mounting=mounting)
         self._format = LabelledCloudFormat()
         self._types = ros2_types()
         self._label_set = segmenter.card.labels
@@ -120,11 +132,12 @@ class _Labelling:
         try:
             message = record.message()
             scan = decode_cloud(message)
-        except CloudError as error:
+        except (BagError, CloudError) as error:
             self._rejected[str(error)] = self._rejected.get(str(error), 0) + 1
             return
+        rotation = None if self._levelling is None else self._levelling.update(scan.points_m).rotation
         infer = self._fused.infer_with(scan, self._seen.views) if self._fused and self._seen else None
-        segmentation = self._segmenter.segment(scan.points_m, scan.intensity, infer=infer)
+        segmentation = self._segmenter.segment(scan.points_m, scan.intensity, rotation, infer=infer)
         parts = self._format.encode(message, segmentation, self._label_set.palette)
         writer.write(OUTPUT_TOPIC, parts.to_message(message.header, self._types), record.stamp_ns)
         self.scans += 1
@@ -136,14 +149,15 @@ class _Labelling:
             self._kitti.add(scan, segmentation.labels, scan.stamp_ns or record.stamp_ns)
         if self._pictures is not None:
             levelling = estimate_levelling(scan.points_m)
-            rotation = levelling.rotation if levelling.trusted else rotation_from_rpy(0, 0, 0)
-            title = f"{record.topic} {scan.stamp_ns} ns, {len(scan)} points, tilt {levelling.tilt_deg:.1f} deg"
+            if rotation is None:
+                rotation = levelling.rotation if levelling.trusted else np.eye(3)
+            stamp_ns = scan.stamp_ns or record.stamp_ns
             draw_scan(
-                self._pictures / f"{scan.stamp_ns}.png",
+                self._pictures / f"{stamp_ns}.png",
                 scan.points_m @ rotation.T,
                 {"predicted": segmentation.labels},
                 self._label_set,
-                title,
+                f"{record.topic} {stamp_ns} ns, {len(scan)} points, tilt {angle_from_up_deg(rotation[2]):.1f} deg",
             )
 
     def print_summary(self, topic: str, out: Path) -> None:
@@ -164,7 +178,7 @@ class _Labelling:
         for row, value in self._fused.facts().items() if self._fused else ():
             console.print(f"{row}: {value}", highlight=False)
         if self._ms:
-            console.print(f"{np.median(self._ms):.0f} ms per scan (median); written to {out}")
+            console.print(f"{np.median(self._ms):.0f} ms per scan (median); written to {escape(str(out))}")
 
 
 def _kitti_writer(folder: Path, recording: Recording, topic: str, lidar: LidarConfig, labels: LabelSet) -> KittiWriter:

@@ -117,6 +117,7 @@ class Learning:
             **facts,
             "rigs": sorted(manifest.rigs),
             "notes": [*manifest.notes, *(n for s in manifest.sources for n in s.notes)],
+            SHOWN: [f"{source.name}: {count} left out, {why}" for source in manifest.sources for why, count in source.skipped.items()],
         }
 
     def targets(self, progress: Report) -> Result:

@@ -118,19 +118,28 @@ class RunFolder:
         write_atomic(self._place(record.stage), record.model_dump_json(indent=1) + "\n")
 
     def forget(self, stages: Sequence[str]) -> None:
-        """Delete what these stages made, records first, so that nothing half-deleted is taken for whole."""
+        """Delete what these stages made, records first, so that nothing half-deleted is taken for whole.
+
+        Raises:
+            ConfigError: a folder of that name is there which no stage of this run made.
+        """
+        for stage in stages:
+            if self.folder(stage).exists() and not self.was_begun(stage):
+                raise ConfigError(f"{self.folder(stage)} was not made by this run; move it away, or choose another --work folder")
         for stage in stages:
             self._place(stage).unlink(missing_ok=True)
-            self._place(stage, begun=True).unlink(missing_ok=True)
             if self.folder(stage).is_dir():
                 shutil.rmtree(self.folder(stage))
+            self._place(stage, begun=True).unlink(missing_ok=True)
 
     def _place(self, stage: str, begun: bool = False) -> Path:
         return self.path / RECORDS / f"{stage}{'.begun' if begun else ''}.json"
 
     def _begun(self, stage: str) -> Begun | None:
         path = self._place(stage, begun=True)
-        return load_yaml(path, Begun) if path.is_file() else None
+        # A stage that was refused before it made anything leaves nothing that could be stale.
+        made = self.folder(stage).exists() or self.folder(stage).with_name(f".{stage}.part").exists()
+        return load_yaml(path, Begun) if path.is_file() and made else None
 
     def _difference(self, stage: str, inputs: dict[str, str]) -> str:
         made_from = self.inputs(stage)
