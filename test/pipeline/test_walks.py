@@ -59,6 +59,7 @@ def test_recordings_of_other_walks_are_not_taken_for_these(tmp_path: Path) -> No
         "0.4 s": replace(walk, seconds=0.5),
         "2 scans instead of 4": replace(walk, every=1),
         "without pictures": replace(walk, pictures=True),
+        "2 people added": replace(walk, walkers=0),
     }
     for told, other in others.items():
         with pytest.raises(BagError, match=f"vlp32-003 is of another walk .*{told}"):

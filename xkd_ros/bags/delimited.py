@@ -27,14 +27,14 @@ def read_delimited(path: Path) -> Columns:
         lines = [line for line in content.decode("utf-8-sig").splitlines() if line.strip()]
     except UnicodeDecodeError as error:
         raise BagError(f"{path} is not a text file: {error.reason} at byte {error.start}") from error
-    header: list[str] | None = None
-    while lines and not _is_row(lines[0]):
-        header = _split(lines.pop(0).strip().lstrip("/#").strip())
+    first = next((number for number, line in enumerate(lines) if _is_row(line)), len(lines))
+    header = _split(lines[first - 1].strip().lstrip("/#").strip()) if first else None
+    told, lines = "".join(lines[first - 1 : first])[:60], lines[first:]
     # CloudCompare may write the number of points on a line of its own.
     if len(lines) > 1 and len(_split(lines[0])) == 1 and len(_split(lines[1])) > 1:
         lines.pop(0)
     if not lines:
-        raise BagError(f"{path} holds no line of numbers")
+        raise BagError(f"{path} holds no line of numbers" + (f"; the last of its lines is '{told}'" if told else ""))
     width = len(_split(lines[0]))
     if width < 3:
         raise BagError(f"{path} has {width} numbers a line; x, y, z and a label are needed")

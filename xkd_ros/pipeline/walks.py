@@ -90,6 +90,7 @@ def difference(walk: Walk, path: Path) -> str:
     try:
         facts = json.loads((path / TRUTH_FILE).read_text())
         seed, rig, seconds, scans, images = (facts[name] for name in ("seed", "rig", "seconds", "scans", "images"))
+        walkers = facts.get("walkers_added", walk.walkers)
     except (OSError, ValueError, KeyError, TypeError):
         return "it is no simulated recording"
     wanted, wanted_rig = scans_of(walk.seconds, walk.every), rig_for(walk.rig, walk.building, walk.pictures).rig
@@ -98,6 +99,7 @@ def difference(walk: Walk, path: Path) -> str:
         f"rig {rig}": rig == wanted_rig.name,
         f"{seconds:g} s": seconds == walk.seconds,
         f"{scans} scans instead of {wanted}": scans == wanted,
+        f"{walkers} people added": walkers == walk.walkers,
         "with pictures" if images else "without pictures": bool(images) == bool(wanted_rig.cameras),
     }
     return ", ".join(what for what, same in told.items() if not same)

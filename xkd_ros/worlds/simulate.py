@@ -57,6 +57,7 @@ class SimulationSummary:
         seconds: Length of the walk.
         rooms: Kinds of the rooms.
         walkers: People who walk: those added, and those of the building itself.
+        walkers_added: Those added.
         lidar_cue_share: Share of doors and windows that a lidar can see above its noise; the others are visible in the image only.
         class_names: Names of the labels 0, 1, 2 ...; 255 is unknown.
         class_hash: Identifies the class map.
@@ -72,6 +73,7 @@ class SimulationSummary:
     seconds: float
     rooms: tuple[str, ...]
     walkers: int
+    walkers_added: int
     lidar_cue_share: float
     class_names: tuple[str, ...]
     class_hash: str
@@ -215,6 +217,7 @@ def _summarise(walk: Walkthrough, every: int) -> SimulationSummary:
         seconds=walk.seconds,
         rooms=tuple(room.kind for room in building.rooms),
         walkers=walk.crowd.walkers,
+        walkers_added=walk.walkers,
         lidar_cue_share=round(walk.visible_share(), 3),
         class_names=INDOOR12.names,
         class_hash=INDOOR12.hash,
