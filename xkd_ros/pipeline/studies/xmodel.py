@@ -122,6 +122,8 @@ class XModelStudy:
             model = by_seed(results, REAL_ALL, **rows[MODEL])
             bar = BAR if start == "distilled" else None
             bars.rows.append(bar_row(f"{start}: {MODEL} minus {ALONE}", paired_difference(model, alone), bar))
+            structure = (by_seed(results, ("real", "all points", "struct4_miou"), **rows[arm]) for arm in (MODEL, ALONE))
+            bars.rows.append(bar_row(f"{start}: the same over four classes", paired_difference(*structure), None))
             for more, less, words in _PARTS if start == "distilled" else ():
                 difference = paired_difference(*(by_seed(results, REAL_ALL, **rows[arm]) for arm in (more, less)))
                 bars.rows.append(bar_row(f"{start}: {words}", difference, None))
