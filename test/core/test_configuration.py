@@ -149,6 +149,9 @@ def test_what_cannot_be_read_while_writing_is_named(tmp_path: Path) -> None:
         open("/nowhere/a")  # noqa: SIM115
     with pytest.raises(XkdError, match="free space"), atomic_path(tmp_path / "b.txt") as temporary:
         raise OSError(28, "No space left on device", str(temporary))
+    (tmp_path / "plain").write_text("")
+    with pytest.raises(XkdError, match="plain is a file where a folder is needed"):
+        write_atomic(tmp_path / "plain" / "b.txt", "x")
 
 
 def test_atomic_folder_replaces_a_folder(tmp_path: Path) -> None:

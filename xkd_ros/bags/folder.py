@@ -141,7 +141,8 @@ def cloud_files(path: Path) -> list[Path]:
         return [path] if path.suffix.lower() in _READERS else []
     if not path.is_dir():
         return []
-    files = [file for file in path.iterdir() if file.suffix.lower() in _READERS and file.is_file()]
+    # Copied by a Mac, x.ply has a companion ._x.ply that is none.
+    files = [file for file in path.iterdir() if file.suffix.lower() in _READERS and file.is_file() and not file.name.startswith("._")]
     return sorted(files, key=lambda file: [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", file.stem)])
 
 

@@ -116,7 +116,7 @@ def simulation_facts(bag: Path) -> dict[str, Any]:
 def _from_folder(folder: Path, config: FrameConfig) -> Truth:
     if not folder.is_dir():
         raise BagError(f"label folder {folder} does not exist")
-    candidates = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in (".npz", *READERS)]
+    candidates = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in (".npz", *READERS) and not path.name.startswith("._")]
     files: dict[int, Path] = {}
     for path in candidates:
         stamp = stamp_of(path)

@@ -39,6 +39,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     except OSError as error:
         other = error.filename if isinstance(error.filename, str) and not error.filename.startswith(str(target.parent)) else None
         hint = f"{other} cannot be used" if other else "check permissions and free space"
+        if isinstance(error, (FileExistsError, NotADirectoryError)):
+            hint = f"{error.filename} is a file where a folder is needed"
         raise XkdError(f"cannot write {target}: {error.strerror or error}; {hint}") from error
     finally:
         if temporary is not None and temporary.exists():

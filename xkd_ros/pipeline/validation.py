@@ -52,6 +52,8 @@ def run_validation(
     """
     if (bag is None) != (labels is None):
         raise ConfigError("really labelled scans need both --bag and --labels")
+    if not seeds and bag is None:
+        raise ConfigError("nothing to score on: give --seeds of simulated buildings, or --bag and --labels")
     if remember_entropy and not seeds:
         raise ConfigError("--remember-entropy needs simulated buildings: give --seeds")
     real = [] if bag is None or labels is None else load_labelled_bag(bag, labels)
