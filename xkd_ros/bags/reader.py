@@ -236,9 +236,8 @@ class Bag:
         if len(clouds) == 1:
             return clouds[0]
         if clouds:
-            raise BagError(
-                f"{self.path} has several lidar topics: {', '.join(clouds)}; choose one, by --topic where there is that option, else by a rig file"
-            )
+            how = "choose one, by --topic where there is that option, else by a rig file"
+            raise BagError(f"{self.path} has several lidar topics: {', '.join(clouds)}; {how}")
         raise BagError(f"{self.path} has no PointCloud2 messages; {self._instead()}")
 
     def _require_type(self, topic: str, types: Collection[str], what: str) -> None:
