@@ -94,7 +94,7 @@ def test_yaml_runs_no_code(tmp_path: Path) -> None:
     target = tmp_path / "made by yaml"
     for reader, name in ((load_rig, tmp_path / "rig.yaml"), (lambda path: load_card(path.parent), tmp_path / "card.json")):
         name.write_text("name: " + YAML_RUNS_CODE.format(target=target))
-        with pytest.raises(XkdError, match="not valid (YAML|JSON)"):
+        with pytest.raises(XkdError, match=r"not valid (YAML|JSON)"):
             reader(name)
     assert not target.exists()
 
