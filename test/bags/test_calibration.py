@@ -60,7 +60,7 @@ def test_each_thing_that_is_missing_is_named(tmp_path: Path, typestore: Any, dri
             ({"info": empty}, r"K all zero"),
             ({"tf": []}, r"no transform from 'lidar' to 'camera_optical' \(known frames: none\)"),
             ({"tf": [{("base_link", "lidar"): np.eye(4)}]}, r"known frames: base_link, lidar"),
-            ({"info": cropped}, r"camera_info is for 32x20, the images are 32x24: not the same shape"),
+            ({"info": cropped}, r"the intrinsics are for 32x20, the images are 32x24: not the same shape"),
             ({"cameras": {}}, "it has no camera"),
         ]
     ):
@@ -103,6 +103,18 @@ def test_smaller_images_scale_the_camera_and_say_so(tmp_path: Path, typestore: A
     camera = calibration.rig.cameras[0]
     assert (camera.width, camera.height) == (16, 12) and camera.K[0] == pytest.approx(15)
     assert any("images are 16x12; scaled" in problem for problem in calibration.problems)
+
+
+def test_a_camera_matrix_of_another_image_size_is_noticed(tmp_path: Path, typestore: Any, drive: Any) -> None:
+    info = make_camera_info(drive.camera, 1, "camera_optical", typestore.types)
+    assert not any("principal point" in problem for problem in rig_problems(tmp_path / "right", typestore, drive, info))
+    info.k = np.asarray(info.k) * np.array([3, 1, 3, 1, 3, 3, 1, 1, 1])
+    assert any("principal point lies outside" in problem for problem in rig_problems(tmp_path / "wrong", typestore, drive, info))
+
+
+def rig_problems(path: Path, typestore: Any, drive: Any, info: Any) -> list[str]:
+    with Bag(write_drive(path, typestore.types, drive, info=info)) as bag:
+        return list(read_calibration(bag).problems)
 
 
 def test_a_body_frame_in_place_of_an_optical_one_is_noticed(tmp_path: Path, typestore: Any, drive: Any) -> None:

@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 
 from xkd_ros.bags.reader import Bag
 from xkd_ros.bags.topics import RecordedQos
-from xkd_ros.core.errors import BagError, CloudError
+from xkd_ros.core.errors import BagError, CloudError, XkdError
 from xkd_ros.core.types import Scan
 from xkd_ros.msgs.build import make_cloud
+from xkd_ros.msgs.image import decode_image
 
 KINDS = ("sqlite3", "mcap", "ros1", "bare mcap", "bare db3")
 TOPICS = {
@@ -91,6 +92,26 @@ def write_clouds(path: Path, store: Any, clouds: dict[str, Any]) -> Path:
             connection = writer.add_connection(topic, kind, typestore=store)
             writer.write(connection, stamp + 1, store.serialize_cdr(message, kind))
     return path
+
+
+def test_damaged_messages_at_the_beginning_hide_nothing(bags: dict[str, Path], drive: Any) -> None:
+    asked: list[int] = []
+
+    def read(message: Any) -> np.ndarray:
+        asked.append(len(asked))
+        if len(asked) < 3:
+            raise XkdError("cut short")
+        return decode_image(message).rgb
+
+    with Bag(bags["mcap"]) as bag:
+        picture = bag.first("/cam/image_raw", read)
+        assert picture is not None
+        np.testing.assert_array_equal(picture, drive.picture(2).rgb)
+        assert bag.first("/cam/image_raw", _no_picture) is None
+
+
+def _no_picture(message: Any) -> None:
+    raise XkdError("cut short")
 
 
 def test_of_several_clouds_the_plain_one_is_meant(tmp_path: Path, typestore: Any, drive: Any) -> None:

@@ -152,9 +152,12 @@ def at_image_size(camera: Camera, picture: CameraImage | None, topic: str, probl
     if picture is None:
         raise CalibrationError(f"none of the first pictures on {topic} can be decoded")
     height, width = picture.rgb.shape[:2]
+    across, down = camera.K[:2, 2] / (camera.width, camera.height)
+    if not (0 < across < 1 and 0 < down < 1):
+        problems.append(f"camera {topic}: its principal point lies outside the picture: is K that of another image size?")
     if (width, height) == (camera.width, camera.height):
         return camera
-    sizes = f"camera_info is for {camera.width}x{camera.height}, the images are {width}x{height}"
+    sizes = f"the intrinsics are for {camera.width}x{camera.height}, the images are {width}x{height}"
     if abs(width * camera.height - height * camera.width) > 0.01 * width * camera.height:
         raise CalibrationError(f"{sizes}: not the same shape, so the crop is unknown; give the intrinsics in a rig file")
     problems.append(f"camera {topic}: {sizes}; scaled, check the overlay")
