@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from xkd_ros.bags.calibration import read_calibration
 from xkd_ros.bags.frame_config import FrameConfig
 from xkd_ros.bags.frame_writer import write_frames
 from xkd_ros.bags.reader import Bag
@@ -17,6 +18,7 @@ from xkd_ros.msgs.cloud import decode_cloud
 from xkd_ros.msgs.layout import CloudLayout
 from xkd_ros.pipeline.fused_segmenter import FusedSegmenter
 from xkd_ros.pipeline.labelling import OUTPUT_TOPIC, label_bag
+from xkd_ros.points.levelling_filter import LevellingFilter
 from xkd_ros.runtime.segmenter import Segmenter
 from xkd_ros.worlds.simulate import simulate
 
@@ -52,9 +54,11 @@ def labelled(path: Path) -> list[tuple[Scan, np.ndarray]]:
 def test_labels_are_fused_while_there_are_pictures(halved, fused_model, tiny_teacher, tmp_path, capsys):
     label_bag(halved, tmp_path / "out", fused_model, backend="torch", threads=1, teacher=str(tiny_teacher))
     alone = Segmenter.load(fused_model, "torch", 1)
+    with Bag(halved) as bag:
+        levelling = LevellingFilter(mounting=read_calibration(bag).rig.lidar.rotation())
     changed = []
     for scan, labels in labelled(tmp_path / "out"):
-        said = alone.segment(scan.points_m, scan.intensity).labels
+        said = alone.segment(scan.points_m, scan.intensity, levelling.update(scan.points_m).rotation).labels
         changed.append((said != labels).mean())
     fused = sum(share > 0.01 for share in changed)
     assert len(changed) == 5 and 0 < fused < 5 and changed[-1] == 0 and changed[0] > 0.01
