@@ -76,11 +76,12 @@ def label_bag(
         segmenter = head.fused.segmenter if head else Segmenter.load(model, backend=backend, threads=threads)
     segmenter.headings = headings
     with open_recording(bag) as recording:
-        points_topic = find_points(recording, topic, load_rig(rig) if rig else None)
+        given = load_rig(rig) if rig else None
+        points_topic = find_points(recording, topic, given)
         if OUTPUT_TOPIC in recording.topics:
             raise BagError(f"{bag} already has {OUTPUT_TOPIC}; label the original recording")
         seen = RecordedPictures(bag, points_topic, rig, FRESH_MS) if head else None
-        lidar = read_calibration(recording, points_topic, load_rig(rig) if rig else None).rig.lidar
+        lidar = read_calibration(recording, points_topic, given).rig.lidar
         sequence = _kitti_writer(kitti, recording, points_topic, lidar, segmenter.card.labels) if kitti else None
         job = _Labelling(segmenter, lidar.rotation(), pictures, head, seen, ply, sequence)
         total = sum(info.count for info in recording.topics.values())
