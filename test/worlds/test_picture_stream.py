@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from xkd_ros.core.errors import ConfigError, XkdError
-from xkd_ros.worlds.picture_shards import PictureShard, PictureStore, write_picture_shards
+from xkd_ros.worlds.picture_shards import PictureShard, PictureStore, write_picture_shard
 from xkd_ros.worlds.picture_stream import HEIGHT, PICTURES_PER_BUILDING, VALIDATION_SEED, WIDTH, building_of, sample_picture
+from xkd_ros.worlds.shards import ShardJob, write_shards
 
 
 def test_same_seed_same_picture_and_plausible() -> None:
@@ -32,6 +34,12 @@ def test_families_show_other_buildings_and_validation_shares_none() -> None:
     assert building_of(PICTURES_PER_BUILDING - 1, "teach2d") == building_of(0, "teach2d") != building_of(PICTURES_PER_BUILDING, "teach2d")
     with pytest.raises(ConfigError, match="texture family"):
         building_of(0, "oil")
+
+
+def write_picture_shards(
+    out: Path, first: int, count: int, pictures_per_building: int = PICTURES_PER_BUILDING, shard_size: int = 60, **options: Any
+) -> list[Path]:
+    return write_shards(out, ShardJob("teach2d", first, count, pictures_per_building), shard_size, write_picture_shard, **options)
 
 
 def test_shards_hold_what_the_stream_gave_and_are_not_made_twice(tmp_path: Path) -> None:

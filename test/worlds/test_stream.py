@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from xkd_ros.core.errors import XkdError
-from xkd_ros.worlds.scan_shards import ScanShard, ScanStore, write_scan_shards
+from xkd_ros.worlds.scan_shards import ScanShard, ScanStore, write_scan_shard
+from xkd_ros.worlds.shards import ShardJob, write_shards
 from xkd_ros.worlds.stream import sample_scan
 
 
@@ -50,6 +52,10 @@ def test_shifted_split_is_another_family() -> None:
     *_, meta = sample_scan(0, "shifted")
     assert meta["style"].startswith("shifted-")
     assert not sample_scan(0)[3]["style"].startswith("shifted")
+
+
+def write_scan_shards(out: Path, first: int, count: int, scans_per_building: int = 4, shard_size: int = 256, **options: Any) -> list[Path]:
+    return write_shards(out, ShardJob("train", first, count, scans_per_building), shard_size, write_scan_shard, **options)
 
 
 def test_shards_hold_what_the_stream_gave_and_are_not_made_twice(tmp_path: Path) -> None:

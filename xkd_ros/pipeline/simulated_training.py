@@ -27,7 +27,8 @@ from xkd_ros.pipeline.progress import console, make_progress, show_count, show_t
 from xkd_ros.pipeline.run_folder import claim_folder
 from xkd_ros.pipeline.student_validation import Validation
 from xkd_ros.train.engine import EngineConfig, fit, make_fabric
-from xkd_ros.worlds.scan_shards import ScanStore, write_scan_shards
+from xkd_ros.worlds.scan_shards import ScanStore, write_scan_shard
+from xkd_ros.worlds.shards import ShardJob, write_shards
 
 logger = logging.getLogger(__name__)
 _SHARD_SCANS = 64
@@ -156,14 +157,6 @@ def _render(data: DataConfig, work: Path) -> dict[str, list[Path]]:
     for split, count in (("shifted", data.shifted_scans), ("train", data.scans)):
         with make_progress() as display:
             task = display.add_task(f"rendering {split} scans", total=count, note="", visible=False)
-            shards[split] = write_scan_shards(
-                work / split,
-                0,
-                count,
-                data.scans_per_building,
-                split,
-                shard_size=_SHARD_SCANS,
-                processes=os.cpu_count() or 1,
-                progress=show_count(display, task),
-            )
+            job, progress = ShardJob(split, 0, count, data.scans_per_building), show_count(display, task)
+            shards[split] = write_shards(work / split, job, _SHARD_SCANS, write_scan_shard, os.cpu_count() or 1, progress)
     return shards

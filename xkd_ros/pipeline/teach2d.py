@@ -26,10 +26,12 @@ from xkd_ros.pipeline.run_folder import claim_folder
 from xkd_ros.train.config import EngineConfig
 from xkd_ros.train.engine import fit, make_fabric
 from xkd_ros.train.optimizer import ParameterGroup, split_by_shape
-from xkd_ros.worlds.picture_shards import PictureStore, write_picture_shards
+from xkd_ros.worlds.picture_shards import PictureStore, write_picture_shard
 from xkd_ros.worlds.picture_stream import PICTURES_PER_BUILDING, VALIDATION_SEED
+from xkd_ros.worlds.shards import ShardJob, write_shards
 
 FAMILY, TARGET_FAMILY = "teach2d", "train"
+_SHARD_PICTURES = 60
 _VALIDATION_PER_BUILDING = 3
 _STARTS = {
     "nothing": "",
@@ -194,6 +196,6 @@ def _render(data: PictureDataConfig, work: Path, processes: int) -> dict[str, li
     with make_progress() as display:
         for name, (first, count, family, per_building) in jobs.items():
             task = display.add_task(f"rendering {name} pictures", total=count, note="", visible=False)
-            show = show_count(display, task)
-            shards[name] = write_picture_shards(work / name, first, count, family, per_building, processes=processes, progress=show)
+            job, progress = ShardJob(family, first, count, per_building), show_count(display, task)
+            shards[name] = write_shards(work / name, job, _SHARD_PICTURES, write_picture_shard, processes, progress)
     return shards

@@ -10,38 +10,13 @@ import numpy as np
 
 from xkd_ros.core.errors import XkdError
 from xkd_ros.core.files import atomic_path
-from xkd_ros.core.progress import Report
-from xkd_ros.worlds.picture_stream import PICTURES_PER_BUILDING
-from xkd_ros.worlds.shards import ShardJob, ShardList, write_shards
+from xkd_ros.worlds.shards import ShardJob, ShardList
 
 _JPEG_QUALITY = 93
 
 
-def write_picture_shards(
-    out: str | Path,
-    first_seed: int,
-    count: int,
-    family: str = "teach2d",
-    pictures_per_building: int = PICTURES_PER_BUILDING,
-    shard_size: int = 60,
-    processes: int = 2,
-    progress: Report | None = None,
-) -> list[Path]:
-    """Write pictures first_seed .. first_seed + count - 1 of `picture_stream.sample_picture`.
-
-    Args:
-        out: Folder of the shards.
-        first_seed: First picture.
-        count: Number of pictures.
-        family: Texture family.
-        pictures_per_building: Consecutive pictures that share a building.
-        shard_size: Pictures per shard.
-        processes, progress, Returns, Raises: as `write_shards`.
-    """
-    return write_shards(Path(out), ShardJob(family, first_seed, count, pictures_per_building), shard_size, _write_one, processes, progress)
-
-
-def _write_one(path: Path, job: ShardJob) -> None:
+def write_picture_shard(path: Path, job: ShardJob) -> None:
+    """Write the shard of a job, whole or not at all: pictures of `picture_stream.sample_picture`; its stream is the texture family."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     import cv2
 
@@ -68,7 +43,7 @@ class PictureShard:
     """One shard, mapped into memory.
 
     Args:
-        path: Folder written by `write_picture_shards`.
+        path: Folder written by `write_picture_shard`.
     Raises:
         XkdError: the folder is damaged.
     """
@@ -113,7 +88,7 @@ class PictureStore(ShardList[tuple[np.ndarray, np.ndarray]]):
         """Open shards, in the order given.
 
         Args:
-            shards: What `write_picture_shards` returned.
+            shards: What `write_shards` returned.
         Raises:
             XkdError: there is none, or one is damaged.
         """

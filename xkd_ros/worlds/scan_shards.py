@@ -13,38 +13,14 @@ import numpy as np
 
 from xkd_ros.core.errors import XkdError
 from xkd_ros.core.files import atomic_path
-from xkd_ros.core.progress import Report
-from xkd_ros.worlds.shards import ShardJob, ShardList, write_shards
+from xkd_ros.worlds.shards import ShardJob, ShardList
 
 _LIMIT_MM = 32767
 LabelledScan = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
-def write_scan_shards(
-    out: str | Path,
-    first_seed: int,
-    count: int,
-    scans_per_building: int = 4,
-    split: str = "train",
-    shard_size: int = 256,
-    processes: int = 2,
-    progress: Report | None = None,
-) -> list[Path]:
-    """Write scans first_seed .. first_seed + count - 1 of `stream.sample_scan`.
-
-    Args:
-        out: Folder of the shards.
-        first_seed: First scan.
-        count: Number of scans.
-        scans_per_building: Consecutive scans that share a building.
-        split: "train" or "shifted".
-        shard_size: Scans per shard.
-        processes, progress, Returns, Raises: as `write_shards`.
-    """
-    return write_shards(Path(out), ShardJob(split, first_seed, count, scans_per_building), shard_size, _write_one, processes, progress)
-
-
-def _write_one(path: Path, job: ShardJob) -> None:
+def write_scan_shard(path: Path, job: ShardJob) -> None:
+    """Write the shard of a job, whole or not at all: scans of `stream.sample_scan`; its stream is the split, train or shifted."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     from xkd_ros.worlds.stream import sample_scan
 
@@ -72,7 +48,7 @@ class ScanShard:
     """One shard, mapped into memory.
 
     Args:
-        path: Folder written by `write_scan_shards`.
+        path: Folder written by `write_scan_shard`.
     Raises:
         XkdError: the folder is damaged.
     """
@@ -115,7 +91,7 @@ class ScanStore:
         """Open shards.
 
         Args:
-            shards: What `write_scan_shards` returned.
+            shards: What `write_shards` returned.
             limit: Use only the first so many scans.
         Raises:
             XkdError: there is none, or one is damaged.
