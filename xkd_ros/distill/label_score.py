@@ -11,7 +11,7 @@ from xkd_ros.core.errors import ConfigError
 from xkd_ros.core.labels import INDOOR12, INDOOR12_TO_STRUCT4, STRUCT4, LabelSet
 from xkd_ros.core.types import UNKNOWN
 from xkd_ros.distill.pseudo_config import Reason
-from xkd_ros.metrics.confusion import Confusion
+from xkd_ros.metrics.confusion import Confusion, percent
 
 if TYPE_CHECKING:
     from xkd_ros.bags.frame_store import FrameStore
@@ -92,15 +92,11 @@ def _summary(confusion: Confusion) -> dict[str, Any]:
     labelled = Confusion(confusion.classes)
     labelled.counts[:, :-1] = confusion.counts[:, :-1]
     total, named = int(confusion.counts.sum()), labelled.counts[:, :-1].sum(0)
-    precision = [_percent(hit / count) if count else None for hit, count in zip(np.diag(labelled.counts), named)]
+    precision = [percent(hit / count) if count else None for hit, count in zip(np.diag(labelled.counts), named)]
     return {
         "points": total,
-        "labelled": _percent(named.sum() / total) if total else None,
-        "accuracy": _percent(labelled.oacc),
-        "miou": _percent(labelled.miou),
+        "labelled": percent(named.sum() / total) if total else None,
+        "accuracy": percent(labelled.oacc),
+        "miou": percent(labelled.miou),
         "precision": precision,
     }
-
-
-def _percent(share: float) -> float | None:
-    return None if np.isnan(share) else round(100 * float(share), 1)
