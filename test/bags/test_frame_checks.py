@@ -15,7 +15,9 @@ from xkd_ros.bags.calibration import calib
 from xkd_ros.bags.frame_config import FrameConfig
 from xkd_ros.bags.frame_job import prepare_job
 from xkd_ros.bags.frame_writer import write_frames
+from xkd_ros.bags.inspection import inspect
 from xkd_ros.bags.odometry import read_track
+from xkd_ros.bags.overlay import calib_check
 from xkd_ros.bags.reader import Bag
 from xkd_ros.core.errors import BagError, CalibrationError
 from xkd_ros.core.rig import LidarConfig, load_rig, save_rig
@@ -59,10 +61,16 @@ def test_an_inverted_extrinsic_is_named(tmp_path: Path, room_walk: Any, yaw: flo
     rig.cameras[0].cam_from_lidar = good.reshape(-1).tolist()
     save_rig(rig, tmp_path / "rig.yaml")
     assert prepare(bag, rig=tmp_path / "rig.yaml").frames == 4
+    assert calib_check(bag, tmp_path / "rig.yaml", tmp_path / "overlay.png")[0].problem == ""
+    assert inspect(bag, rig=tmp_path / "rig.yaml").can_train
     rig.cameras[0].cam_from_lidar = invert(good).reshape(-1).tolist()
     save_rig(rig, tmp_path / "rig.yaml")
     with pytest.raises(CalibrationError, match=r"the extrinsic looks inverted: give cam_from_lidar, not lidar_from_cam"):
         prepare(bag, rig=tmp_path / "rig.yaml")
+    (check,) = calib_check(bag, tmp_path / "rig.yaml", tmp_path / "overlay.png")
+    assert "looks inverted" in check.problem and (tmp_path / "overlay.png").is_file()
+    report = inspect(bag, rig=tmp_path / "rig.yaml")
+    assert not report.can_train and any("looks inverted" in note for note in report.notes)
     assert prepare(bag, CONFIG.model_copy(update={"check_view": False}), tmp_path / "rig.yaml").frames == 4
 
 

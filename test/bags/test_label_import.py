@@ -146,6 +146,14 @@ def test_text_without_header_and_damaged_text(tmp_path: Path) -> None:
         "z": [3, 6],
         "column4": [7, 8],
     }
+    for separator in ";\t":
+        plain.write_text("//X;Y;Z;label\n1,5;-2,25;3;7\n0,5;1;-0,125;8\n".replace(";", separator))
+        assert {name: values.tolist() for name, values in read_delimited(plain).items()} == {
+            "X": [1.5, 0.5],
+            "Y": [-2.25, 1],
+            "Z": [3, -0.125],
+            "label": [7, 8],
+        }
     for content, reason in (
         ("", "no line of numbers"),
         ("//X Y Z L\n1 2 3\n", "names 4 columns"),

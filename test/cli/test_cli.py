@@ -46,7 +46,9 @@ def test_a_missing_package_is_one_line(tmp_path: Path) -> None:
         (("inspect", "no_such_bag"), "no_such_bag does not exist"),
         (("label", "x", "-o", "y", "-m", "no_such_model"), "there is no model 'no_such_model'"),
         (("train-sim", "no.yaml", "-o", "m"), "cannot read no.yaml"),
-        (("export", "nowhere"), "nowhere does not exist"),
+        (("export", "nowhere"), "there is no model 'nowhere'"),
+        (("learn", "bag", "-o", "m", "--start", "nowhere"), "there is no model 'nowhere'"),
+        (("report", "."), "is no run folder"),
         (("export", "nowhere", "--tensorrt"), "there is no model 'nowhere'"),
         (("export", "indoor-24x64", "--version-compatible"), "give --tensorrt too"),
         (("export", "indoor-24x64", "-o", "elsewhere"), "is for run folders"),
@@ -59,7 +61,7 @@ def test_a_missing_package_is_one_line(tmp_path: Path) -> None:
     ],
 )
 def test_errors_are_one_line(arguments: tuple[str, ...], message: str, tmp_path: Path) -> None:
-    if arguments[0] in ("train-sim", "export"):
+    if arguments[0] in ("train-sim", "export", "learn"):
         pytest.importorskip("torch")
         pytest.importorskip("onnx")
     result = _xkd(*arguments, cwd=tmp_path)

@@ -24,6 +24,17 @@ RIG = {
 }  # fmt: skip
 
 
+def test_a_key_that_stands_twice_is_refused_and_a_merge_may_be_overruled(tmp_path: Path) -> None:
+    path = tmp_path / "rig.yaml"
+    path.write_text("name: a\nlidar: {topic: /a}\nname: b\n")
+    with pytest.raises(ConfigError, match=r"rig\.yaml is not valid YAML: the key 'name' stands twice"):
+        load_yaml(path, RigConfig)
+    path.write_text("name: a\nlidar: &common {topic: /a, frame_id: f}\n")
+    assert load_yaml(path, RigConfig).lidar.topic == "/a"
+    path.write_text("name: a\nlidar:\n  <<: {topic: /a, frame_id: f}\n  topic: /b\n")
+    assert load_yaml(path, RigConfig).lidar.model_dump(include={"topic", "frame_id"}) == {"topic": "/b", "frame_id": "f"}
+
+
 def test_card_round_trip(tmp_path: Path) -> None:
     card = ModelCard(name="student", metrics={"miou": 71.5})
     save_card(card, tmp_path)

@@ -153,6 +153,9 @@ def test_a_clean_run_holds_no_address_at_all(tmp_path: Path) -> None:
 
 def test_an_empty_run_says_what_is_missing(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
+    with pytest.raises(ConfigError, match="run is no run folder: none of frames, targets"):
+        write_report(tmp_path / "run", tmp_path / "report.html")
+    (tmp_path / "run" / "frames").mkdir()
     missing = write_report(tmp_path / "run", tmp_path / "report.html")
     text = check(tmp_path / "report.html").text
     assert missing and all(line in text for line in missing) and "xkd eval" in text

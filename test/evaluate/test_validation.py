@@ -11,6 +11,8 @@ import pytest
 from xkd_ros.bags.writer import BagWriter
 from xkd_ros.core.errors import BagError
 from xkd_ros.core.labels import INDOOR12_TO_STRUCT4
+from xkd_ros.core.rig import LidarConfig, RigConfig, save_rig
+from xkd_ros.core.se3 import rotation_from_rpy
 from xkd_ros.core.types import Scan, Segmentation
 from xkd_ros.evaluate.validation import VARIANTS, LabelledScan, load_labelled_bag, score, score_variants
 from xkd_ros.msgs.build import make_cloud
@@ -47,6 +49,21 @@ def test_labels_join_the_scan_of_their_stamp(recording: tuple[Path, Path]) -> No
     (only,) = load_labelled_bag(*recording)
     assert only.scan.stamp_ns == STAMP_NS + 1
     assert np.array_equal(only.indoor12, _labelled(1).indoor12) and np.array_equal(only.scan.points_m, _scan(1).points_m)
+
+
+def test_a_lidar_on_its_side_is_asked_as_it_is_mounted(recording: tuple[Path, Path], tmp_path: Path) -> None:
+    lying = rotation_from_rpy(np.pi / 2, 0, 0)
+    save_rig(RigConfig(name="lying", lidar=LidarConfig(topic="/points", rpy_deg=(90.0, 0.0, 0.0))), tmp_path / "rig.yaml")
+    asked = []
+
+    def segment(points_m: np.ndarray, intensity: np.ndarray | None) -> Segmentation:
+        asked.append(points_m)
+        return Segmentation(*(np.zeros(len(points_m), kind) for kind in (np.uint8, np.float32, np.float32)))
+
+    score(segment, load_labelled_bag(*recording, tmp_path / "rig.yaml"))
+    score(segment, load_labelled_bag(*recording))
+    np.testing.assert_allclose(asked[0], _scan(1).points_m @ lying.T, atol=1e-5)
+    assert np.array_equal(asked[1], _scan(1).points_m)
 
 
 def test_labels_of_another_recording_are_refused(recording: tuple[Path, Path]) -> None:

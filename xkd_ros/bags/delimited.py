@@ -10,11 +10,13 @@ import numpy as np
 from xkd_ros.bags.columns import Columns, check_size
 from xkd_ros.core.errors import BagError
 
-_SEPARATORS = (",", ";", "\t", " ")
+# Commas after semicolons and tabs: between those they are decimal commas.
+_SEPARATORS = (";", "\t", ",", " ")
+_DECIMAL_COMMA = re.compile(r"(?<=\d),(?=\d)")
 
 
 def read_delimited(path: Path) -> Columns:
-    """Read a table of numbers, separated by commas, semicolons, tabs or blanks.
+    """Read a table of numbers, separated by commas, semicolons, tabs or blanks; decimal commas between semicolons or tabs.
 
     Column names come from a header line (`//X Y Z label`, `x,y,z,label`); without one they are x, y, z, column4, column5 and so on.
 
@@ -24,7 +26,7 @@ def read_delimited(path: Path) -> Columns:
     check_size(path)
     content = path.read_bytes()
     try:
-        lines = [line for line in content.decode("utf-8-sig").splitlines() if line.strip()]
+        lines = [_with_decimal_points(line) for line in content.decode("utf-8-sig").splitlines() if line.strip()]
     except UnicodeDecodeError as error:
         raise BagError(f"{path} is not a text file: {error.reason} at byte {error.start}") from error
     first = next((number for number, line in enumerate(lines) if _is_row(line)), len(lines))
@@ -47,6 +49,10 @@ def read_delimited(path: Path) -> Columns:
     except ValueError as error:
         raise BagError(f"{path} has a line that is not {width} numbers: {' '.join(str(error).split())}") from error
     return {name: table[:, index] for index, name in enumerate(names)}
+
+
+def _with_decimal_points(line: str) -> str:
+    return _DECIMAL_COMMA.sub(".", line) if _separator(line) in ";\t" else line
 
 
 def _separator(line: str) -> str:

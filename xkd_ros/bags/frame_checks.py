@@ -10,8 +10,10 @@ import numpy as np
 
 from xkd_ros.bags.frame_plan import FramePlan
 from xkd_ros.core.errors import BagError, CalibrationError
-from xkd_ros.core.rig import CameraConfig
+from xkd_ros.core.rig import CameraConfig, LidarConfig
 from xkd_ros.core.se3 import apply, invert
+from xkd_ros.core.types import Scan
+from xkd_ros.points.levelling import estimate_levelling
 
 # Less than this share of the points in the picture is "almost none"; the inverse must then show much more to be believed.
 _ALMOST_NONE, _MANY = 0.002, 0.02
@@ -19,6 +21,7 @@ _ALMOST_NONE, _MANY = 0.002, 0.02
 # The inverse of an upright camera's extrinsic always looks to the lidar's right, and is the less upright the less the camera does.
 _UPRIGHT, _WORSE = 0.8, 0.1
 _SPARE = 1.05
+_MIN_DEPTH_M = 0.3
 
 
 def check_pairs(plan: FramePlan, where: str, points_topic: str, image_topics: Sequence[str], cameras_needed: bool) -> None:
@@ -90,6 +93,18 @@ def check_view(
     return CalibrationError(
         f"{name}: no point of {len(scans)} scans falls into its {model.width}x{model.height} picture: check extrinsic, K and image size"
     )
+
+
+def check_calibration(scans: Sequence[Scan], lidar: LidarConfig, camera: CameraConfig, where: str) -> CalibrationError | None:
+    """Look for what is wrong with an extrinsic, from scans as they were decoded; see `check_view`."""
+    mounting = lidar.rotation()
+    mounting = np.eye(3) if mounting is None else mounting
+    measured = [scan.points_m[np.isfinite(scan.points_m).all(axis=1) & scan.points_m.any(axis=1)] for scan in scans]
+    measured = [points for points in measured if len(points)]
+    if not measured:
+        return None
+    up = [(estimate_levelling(points @ mounting.T.astype(np.float32)).rotation @ mounting)[2] for points in measured]
+    return check_view(measured, up, camera, _MIN_DEPTH_M, where)
 
 
 def _in_view(points_m: np.ndarray, cam_from_lidar: np.ndarray, camera: CameraConfig, min_depth_m: float) -> tuple[float, float]:

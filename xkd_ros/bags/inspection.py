@@ -12,13 +12,15 @@ import numpy as np
 from xkd_ros.bags.calibration import Calibration, find_points, read_calibration
 from xkd_ros.bags.cameras import CameraTopics, find_cameras
 from xkd_ros.bags.folder import Recording, open_recording
+from xkd_ros.bags.frame_checks import check_calibration
 from xkd_ros.bags.pairs import match_recording
 from xkd_ros.bags.report import BagReport, CameraReport, LidarReport, Need, TopicRow
 from xkd_ros.bags.topics import SCANS, UNDECODED_LIDARS
 from xkd_ros.core.camera import Camera
 from xkd_ros.core.errors import BagError, CloudError
 from xkd_ros.core.rig import RigConfig, load_rig
-from xkd_ros.msgs.cloud import INTENSITY_FIELDS, decode_layout
+from xkd_ros.core.types import Scan
+from xkd_ros.msgs.cloud import INTENSITY_FIELDS, decode_cloud, decode_layout
 from xkd_ros.msgs.header import frame_id
 from xkd_ros.msgs.image import decode_image
 from xkd_ros.msgs.layout import CloudLayout
@@ -152,6 +154,11 @@ def _inspect_camera(
         report.notes.append(f"camera {topics.image}: none of its first pictures can be decoded")
     height, width = (0, 0) if picture is None else picture.rgb.shape[:2]
     known = next((c for c in calibration.rig.cameras if c.topic == topics.image), None) if calibration is not None else None
+    if known is not None and points_topic is not None and calibration is not None:
+        scans_seen = _readable_scans(recording, points_topic)
+        if wrong := check_calibration(scans_seen, calibration.rig.lidar, known, str(recording.path)):
+            report.notes.append(str(wrong))
+            known = None
     pairs, scans, dt_ms, problem = 0, 0, None, ""
     if points_topic is not None:
         pairer = NearestPairer(round(report.max_dt_ms * _MS))
@@ -176,6 +183,17 @@ def _inspect_camera(
         dt_ms=dt_ms,
         pairing_problem=problem,
     )
+
+
+def _readable_scans(recording: Recording, topic: str) -> list[Scan]:
+    """Decode the first scans; what is wrong with the others is said where the lidar is."""
+    scans = []
+    try:
+        for message in _messages(recording, topic, _SCANS_LOOKED_AT):
+            scans.append(decode_cloud(message))
+    except (CloudError, BagError):
+        pass
+    return scans
 
 
 def _describe(camera: Camera) -> str:

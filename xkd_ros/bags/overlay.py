@@ -10,11 +10,12 @@ import numpy as np
 from xkd_ros.bags.alignment import yaw_error_deg
 from xkd_ros.bags.calibration import find_points, rig_from_bag
 from xkd_ros.bags.folder import Recording, open_recording
+from xkd_ros.bags.frame_checks import check_calibration
 from xkd_ros.bags.pairs import match_recording
 from xkd_ros.core.camera import Camera
 from xkd_ros.core.errors import CalibrationError, require
 from xkd_ros.core.files import write_atomic
-from xkd_ros.core.rig import CameraConfig, RigConfig, load_rig
+from xkd_ros.core.rig import CameraConfig, LidarConfig, RigConfig, load_rig
 from xkd_ros.core.se3 import apply
 from xkd_ros.core.types import CameraImage, Scan
 from xkd_ros.msgs.cloud import decode_cloud
@@ -39,6 +40,7 @@ class OverlayCheck:
         hidden: Of these, how many lie behind nearer ones.
         yaw_error_deg: Turn of the camera that would fit the edges of the drawn pairs better, 0 where none does; None where
             they do not tell.
+        problem: What is wrong with the extrinsic, as `xkd pairs` would refuse it; empty where nothing is.
     """
 
     camera: str
@@ -47,6 +49,7 @@ class OverlayCheck:
     in_image: list[int]
     hidden: list[int]
     yaw_error_deg: float | None
+    problem: str = ""
 
 
 def calib_check(
@@ -75,7 +78,7 @@ def calib_check(
         raise CalibrationError(f"rig '{rig.name}' has no camera; nothing can be checked")
     with open_recording(bag) as recording:
         topic = find_points(recording, points, rig)
-        columns, checks = zip(*(_column(recording, topic, camera, pairs, max_dt_ms) for camera in rig.cameras))
+        columns, checks = zip(*(_column(recording, topic, rig.lidar, camera, pairs, max_dt_ms) for camera in rig.cameras))
     height = max(len(column) for column in columns)
     padded = [np.pad(column, ((0, height - len(column)), (0, 0), (0, 0))) for column in columns]
     cv2 = require("cv2", "drawing overlays", _INSTALL)
@@ -137,7 +140,9 @@ def draw_overlay(
     return canvas, int(inside.sum()), int(inside.sum() - visible.sum())
 
 
-def _column(recording: Recording, topic: str, config: CameraConfig, count: int, max_dt_ms: float) -> tuple[np.ndarray, OverlayCheck]:
+def _column(
+    recording: Recording, topic: str, lidar: LidarConfig, config: CameraConfig, count: int, max_dt_ms: float
+) -> tuple[np.ndarray, OverlayCheck]:
     """Draw some pairs of one camera below each other."""
     pairer = NearestPairer(round(max_dt_ms * _MS))
     found = 0
@@ -164,13 +169,13 @@ def _column(recording: Recording, topic: str, config: CameraConfig, count: int, 
         pictures.append(_shrink(picture))
         inside.append(seen)
         hidden.append(behind)
+    problem = check_calibration([scan for scan, _ in decoded], lidar, config, str(recording.path))
     if not any(inside):
-        raise CalibrationError(
-            f"no point of {topic} falls into the image of {config.topic}: cam_from_lidar is wrong (frames, direction or axes)"
-        )
+        raise problem or CalibrationError(f"no point of {topic} falls into the image of {config.topic}: the scans are empty")
     offsets = [abs(pair.dt_ns[0] or 0) / _MS for pair in chosen or [last]]
     turn = yaw_error_deg(decoded, camera, config.transform())
-    return np.concatenate(pictures, axis=0), OverlayCheck(config.name, found, offsets, inside, hidden, turn)
+    check = OverlayCheck(config.name, found, offsets, inside, hidden, turn, "" if problem is None else str(problem))
+    return np.concatenate(pictures, axis=0), check
 
 
 def _shrink(picture: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from xkd_ros.cli.options import Out, RealBag, RealLabels, Threads
 from xkd_ros.core.errors import ConfigError
+from xkd_ros.core.share import find_model
 
 app = typer.Typer()
 
@@ -55,9 +56,7 @@ def learn(
     from xkd_ros.pipeline.learning import Sources
 
     _limit(threads)
-    settings = read_config(
-        config, changes or (), recipe=recipe, teacher=teacher, label_teacher=label_teacher, start=None if start is None else str(start)
-    )
+    settings = read_config(config, changes or (), recipe=recipe, teacher=teacher, label_teacher=label_teacher, start=_beginning(start))
     sources = Sources(tuple(bags), tuple(rig or ()), labels)
     run(settings, sources, work or Path("runs") / out.name, out, redo=redo or (), dry_run=dry_run, progress_file=progress)
 
@@ -81,10 +80,13 @@ def pairs(
     from xkd_ros.pipeline.learn_config import read_config
     from xkd_ros.pipeline.learning import Sources
 
-    settings = read_config(
-        config, changes or (), recipe=recipe, teacher=teacher, label_teacher=label_teacher, start=None if start is None else str(start)
-    )
+    settings = read_config(config, changes or (), recipe=recipe, teacher=teacher, label_teacher=label_teacher, start=_beginning(start))
     run(settings, Sources(tuple(bags), tuple(rig or ()), labels), work, None, only=("frames",), redo=redo or ())
+
+
+def _beginning(start: Path | None) -> str | None:
+    """Find what to start from: a checkpoint, a model folder, or a model that comes with the package."""
+    return None if start is None else str(start if start.is_file() else find_model(start))
 
 
 def _stage(name: str, stage: str, text: str) -> None:
@@ -124,7 +126,6 @@ def export(
     With --tensorrt, on the robot: build the TensorRT engine of a model, compare it with torch, and keep it where the node finds it.
     """
     if tensorrt:
-        from xkd_ros.core.share import find_model
         from xkd_ros.export.tensorrt_engine import export_engine
 
         Console().print(export_engine(find_model(source), version_compatible), soft_wrap=True)
@@ -141,7 +142,7 @@ def export(
     elif out is not None:
         raise ConfigError(f"-o is for run folders, and {source} is none: the graphs of a model are written into its own folder")
     else:
-        Console().print(export_onnx(source))
+        Console().print(export_onnx(find_model(source)))
 
 
 @app.command()
@@ -160,7 +161,6 @@ def adapt(
 
     The backbone stays, the head learns. Where the agreement with held-out image labels falls, the model stays as it is.
     """
-    from xkd_ros.core.share import find_model
     from xkd_ros.pipeline.adapting import adapt_model
 
     _limit(threads)
@@ -233,7 +233,7 @@ def train_sim(
     if (bag is None) != (labels is None):
         raise ConfigError("really labelled scans need both --bag and --labels")
     real = (bag, labels) if bag is not None and labels is not None else None
-    train_simulated(load_yaml(config, SimulatedTrainingConfig), work, out, threads, real, start)
+    train_simulated(load_yaml(config, SimulatedTrainingConfig), work, out, threads, real, None if start is None else find_model(start))
 
 
 def _limit(threads: int | None) -> None:

@@ -119,11 +119,12 @@ def validate(
     json: Json = None,
     remember_entropy: Annotated[bool, typer.Option("--remember-entropy", help="Keep the mean entropy in the card, for the node.")] = False,
     headings: Headings = 1,
+    rig: Annotated[Path | None, typer.Option("--rig", help="Rig YAML with the lidar's mounting, where --bag does not hold it.")] = None,
 ) -> None:
     """Score a model on simulated validation buildings and on really labelled scans, also tilted, dimmed and thinned."""
     from xkd_ros.pipeline.validation import run_validation
 
-    run_validation(find_model(model), bag, labels, seeds, json, remember_entropy, headings)
+    run_validation(find_model(model), bag, labels, seeds, json, remember_entropy, headings, rig)
 
 
 @app.command()

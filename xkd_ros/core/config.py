@@ -21,6 +21,20 @@ _BROKEN = (yaml.YAMLError, ValueError, KeyError, AttributeError, RecursionError)
 """What PyYAML raises: also for 2024-02-30, 0x_ and !!timestamp foo."""
 
 
+class _StrictLoader(yaml.SafeLoader):
+    """Refuses a key that stands twice in one place: YAML forbids it, PyYAML silently takes the last."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise yaml.MarkedYAMLError(problem=f"the key '{key.value}' stands twice", problem_mark=key.start_mark)
+                seen.add(key.value)
+        return node
+
+
 def load_yaml(path: str | Path, model: type[ModelT], changes: Sequence[str] = ()) -> ModelT:
     """Read a YAML (or JSON) file into a pydantic model.
 
@@ -68,7 +82,7 @@ def _read_yaml(path: Path) -> object:
             raise ConfigError(f"{path} has {path.stat().st_size} bytes, too large for a configuration file")
         text = path.read_text(encoding="utf-8")
         # To YAML 1.1, JSON's 1e-7 is a word.
-        content = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+        content = json.loads(text) if path.suffix == ".json" else yaml.load(text, _StrictLoader)  # noqa: S506 - a SafeLoader
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
     except _BROKEN as error:

@@ -38,6 +38,12 @@ class RunFiles:
     def __post_init__(self) -> None:
         if not self.folder.is_dir():
             raise ConfigError(f"run folder {self.folder} does not exist; pass the folder that `xkd learn` worked in, such as runs/site")
+        # A single training (`xkd train-sim`) has its log at the top.
+        if not any((self.folder / part).exists() for part in (*STAGES, LOG_NAME)):
+            raise ConfigError(
+                f"{self.folder} is no run folder: none of {', '.join(STAGES)} is in it; pass the folder that `xkd learn` worked in, "
+                "such as runs/site (not the model folder it wrote)"
+            )
 
     @property
     def name(self) -> str:

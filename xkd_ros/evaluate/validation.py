@@ -8,10 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
+from xkd_ros.bags.calibration import find_points, read_calibration
 from xkd_ros.bags.reader import Bag
 from xkd_ros.bags.truth import label_keys, read_labels
 from xkd_ros.core.errors import BagError
 from xkd_ros.core.labels import INDOOR12_TO_STRUCT4
+from xkd_ros.core.rig import load_rig
 from xkd_ros.core.se3 import rotation_from_rpy
 from xkd_ros.core.types import UNKNOWN, Scan, Segmentation
 from xkd_ros.metrics.confusion import Confusion, percent
@@ -29,23 +31,36 @@ class LabelledScan:
         scan: As recorded.
         indoor12: (N,) uint8, 255 unlabelled; None when only four classes are known.
         struct4: (N,) uint8, 255 unlabelled.
+        mounting: (3, 3) base_from_lidar of a lidar whose z is not roughly up; None: it is.
     """
 
     scan: Scan
     indoor12: np.ndarray | None
     struct4: np.ndarray
+    mounting: np.ndarray | None = None
+
+    def mounted_m(self) -> np.ndarray:
+        """Return the (N, 3) points with z roughly up, as a segmenter levels them."""
+        return self.scan.points_m if self.mounting is None else self.scan.points_m @ self.mounting.T.astype(np.float32)
 
 
-def load_labelled_bag(bag: str | Path, labels: str | Path) -> list[LabelledScan]:
+def load_labelled_bag(bag: str | Path, labels: str | Path, rig: str | Path | None = None) -> list[LabelledScan]:
     """Join a bag's scans with `<stamp_ns>.npz` label files (keys struct4 and, if known, indoor12, in point order).
 
+    Args:
+        bag: Recording.
+        labels: Folder of label files.
+        rig: Rig YAML with the lidar's topic and mounting, where the recording does not tell them.
     Raises:
         BagError: no file fits a scan, or a file is damaged or has another number of points.
     """
     files = {int(path.stem): path for path in Path(labels).glob("*.npz") if path.stem.isdigit()}
     found = []
     with Bag(bag) as recording:
-        for scan in recording.scans():
+        given = None if rig is None else load_rig(rig)
+        topic = find_points(recording, None, given)
+        mounting = read_calibration(recording, topic, given).rig.lidar.rotation()
+        for scan in recording.scans(topic):
             path = files.get(scan.stamp_ns)
             if path is None:
                 continue
@@ -53,7 +68,7 @@ def load_labelled_bag(bag: str | Path, labels: str | Path) -> list[LabelledScan]
             indoor12 = read_labels(path, "indoor12", len(scan)) if "indoor12" in keys else None
             known = indoor12 is not None and "struct4" not in keys
             struct4 = INDOOR12_TO_STRUCT4[indoor12] if known else read_labels(path, "struct4", len(scan))
-            found.append(LabelledScan(scan, indoor12, struct4))
+            found.append(LabelledScan(scan, indoor12, struct4, mounting))
     if not found:
         raise BagError(f"no label file in {labels} carries the stamp of a scan in {bag}; files are named <stamp_ns>.npz")
     return found
@@ -79,10 +94,11 @@ def half_the_beams(item: LabelledScan) -> LabelledScan:
     else:
         elevation = np.degrees(np.arctan2(scan.points_m[:, 2], np.hypot(scan.points_m[:, 0], scan.points_m[:, 1])))
         keep = np.floor(np.nan_to_num(elevation)).astype(int) % 2 == 0
-    return LabelledScan(
-        Scan(scan.points_m[keep], None if scan.intensity is None else scan.intensity[keep], scan.stamp_ns, scan.frame_id),
-        None if item.indoor12 is None else item.indoor12[keep],
-        item.struct4[keep],
+    return replace(
+        item,
+        scan=Scan(scan.points_m[keep], None if scan.intensity is None else scan.intensity[keep], scan.stamp_ns, scan.frame_id),
+        indoor12=None if item.indoor12 is None else item.indoor12[keep],
+        struct4=item.struct4[keep],
     )
 
 
@@ -111,7 +127,7 @@ def score(segment: Segment, scans: Iterable[LabelledScan]) -> Score:
     """Label scans and compare with the truth; the model speaks the twelve indoor classes."""
     result = Score(Confusion(4), Confusion(12))
     for item in scans:
-        answer = segment(item.scan.points_m, item.scan.intensity)
+        answer = segment(item.mounted_m(), item.scan.intensity)
         labels = answer.labels
         result.entropy.add(answer.entropy[labels != UNKNOWN])
         result.struct4.add(item.struct4, INDOOR12_TO_STRUCT4[labels])

@@ -62,6 +62,8 @@ def write_overlay(bag: Path, rig: Path | None, out: Path, points: str | None = N
             else f"edges fit best turned by {check.yaw_error_deg:+.2f} deg (0 is right)"
         )
         console.print(f"{check.camera}: {check.pairs} pairs, points in the drawn images: {inside}; {turn}")
+        if check.problem:
+            console.print(check.problem, style="red", markup=False)
     console.print(f"wrote {out}: depth edges must fall on image edges")
 
 

@@ -36,6 +36,7 @@ def run_validation(
     json: Path | None,
     remember_entropy: bool = False,
     headings: int = 1,
+    rig: Path | None = None,
 ) -> None:
     """Score and print.
 
@@ -46,6 +47,7 @@ def run_validation(
         json: File for the figures.
         remember_entropy: Keep the entropy on the simulated buildings in the model's card, as what is usual on the ground of training.
         headings: As for `Segmenter.headings`.
+        rig: Mounting of the lidar of the really labelled scans, where the recording does not hold it.
     Raises:
         ConfigError: seeds that are no range, only one of bag and labels, or nothing simulated to remember.
         BagError, ModelError: named in one line.
@@ -56,15 +58,15 @@ def run_validation(
         raise ConfigError("nothing to score on: give --seeds of simulated buildings, or --bag and --labels")
     if remember_entropy and not seeds:
         raise ConfigError("--remember-entropy needs simulated buildings: give --seeds")
-    real = [] if bag is None or labels is None else load_labelled_bag(bag, labels)
+    real = [] if bag is None or labels is None else load_labelled_bag(bag, labels, rig)
     segmenter = Segmenter.load(model)
     segmenter.headings = headings
     results: dict[str, Score] = {}
     with make_progress() as display:
         if seeds:
-            for rig, scans in _simulated(read_seeds(seeds), display).items():
-                task = display.add_task(f"labelling {rig}", total=len(scans), note="")
-                results[f"{_SIMULATED}{rig}"] = score(segmenter.segment, display.track(scans, task_id=task))
+            for sensor, scans in _simulated(read_seeds(seeds), display).items():
+                task = display.add_task(f"labelling {sensor}", total=len(scans), note="")
+                results[f"{_SIMULATED}{sensor}"] = score(segmenter.segment, display.track(scans, task_id=task))
         if real:
             task = display.add_task("labelling real scans", total=None, note="")
             results.update({f"real, {name}": result for name, result in score_variants(segmenter.segment, real).items()})
