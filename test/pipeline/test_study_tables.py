@@ -5,6 +5,7 @@ from scipy import stats
 from xkd_ros.core.errors import ConfigError
 from xkd_ros.pipeline.studies.bars import write_bars
 from xkd_ros.pipeline.studies.cell import Cell, CellResult
+from xkd_ros.pipeline.studies.class_table import class_table
 from xkd_ros.pipeline.studies.paired import Spread, paired_difference, spread
 from xkd_ros.pipeline.studies.progress import StudyProgress
 from xkd_ros.pipeline.studies.queue import STUDIES, write_page
@@ -41,6 +42,19 @@ def test_the_interval_is_that_of_a_paired_t_test(count):
     wanted = stats.ttest_rel(ours, theirs).confidence_interval(0.95)
     assert (found.mean - found.half_width, found.mean + found.half_width) == pytest.approx((wanted.low, wanted.high))
     assert found.count == count
+
+
+def test_classes_are_compared_over_the_same_seeds():
+    def done(seed, variant, ious):
+        cell = next(cell for cell in cells("ignet") if cell.seed == seed and cell.parameters["variant"] == variant)
+        result = finished(cell, 40.0)
+        result.metrics["real"]["all points"]["iou"] = ious
+        return result
+
+    results = [done(seed, "ignet", [50.0 + seed, None, *[30.0] * 10]) for seed in (0, 1)]
+    results += [done(seed, "full", [48.0, 1.0, *[32.5] * 10]) for seed in (1, 2)]
+    ((words, *values),) = class_table(results, [("one minus other", {"variant": "ignet"}, {"variant": "full"})]).rows
+    assert words == "one minus other" and values == ["+3.0", "-", *["-2.5"] * 10]
 
 
 def test_only_seeds_that_both_have_are_paired():

@@ -13,6 +13,7 @@ from xkd_ros.distill.methods import MethodConfig
 from xkd_ros.distill.retraining.training import FIRST_NAME
 from xkd_ros.nets.checkpoint import read_weights
 from xkd_ros.pipeline.studies.cell import Cell, CellResult
+from xkd_ros.pipeline.studies.class_table import class_table
 from xkd_ros.pipeline.studies.given_labels import ScribbleLabels
 from xkd_ros.pipeline.studies.paired import paired_difference, spread
 from xkd_ros.pipeline.studies.scale import Scale
@@ -118,7 +119,8 @@ class IgnetStudy:
         )
         for row, other in _DIFFERENCES:
             bars.rows.append(bar_row(f"{_ROWS[row]} minus: {_ROWS[other]}", paired_difference(figures[row], figures[other]), None))
-        return [scores, bars]
+        pairs = [(f"{_ROWS['ignet']} minus: {_ROWS[other]}", {"variant": "ignet"}, {"variant": other}) for other in ("full", "scribbles")]
+        return [scores, bars, class_table(results, pairs)]
 
 
 def _by_seed(results: Sequence[CellResult], row: str, place: str) -> dict[int, float]:

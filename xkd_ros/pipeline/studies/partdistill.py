@@ -18,6 +18,7 @@ from xkd_ros.metrics.confusion import Confusion
 from xkd_ros.metrics.separation import roc_auc
 from xkd_ros.nets.student import Student
 from xkd_ros.pipeline.studies.cell import Cell, CellResult
+from xkd_ros.pipeline.studies.class_table import class_table
 from xkd_ros.pipeline.studies.paired import paired_difference, spread
 from xkd_ros.pipeline.studies.scale import Scale
 from xkd_ros.pipeline.studies.simulated_units import SimulatedUnits
@@ -132,7 +133,8 @@ class PartDistillStudy:
             quality.rows.append([title, *figures])
         kept = by_seed(results, ("adapted", "kept"), way="backward")
         quality.rows.append(["buildings where the adaptation was kept", str(mean_of(kept)), "-"])
-        return [scores, bars, quality]
+        pairs = [(f"{way} minus forward", {"way": way}, {"way": "forward"}) for way in ("backward", "sound")]
+        return [scores, bars, class_table(results, pairs), quality]
 
 
 _PLACES = (

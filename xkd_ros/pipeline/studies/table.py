@@ -40,8 +40,18 @@ class StudyTable:
 def bar_row(what: str, difference: Spread, bar: float | None) -> list[str]:
     """Fill `BAR_COLUMNS`."""
     verdict, remark = difference.verdict(bar), difference.remark(bar)
-    shown = str(difference) if difference.count == 0 or difference.mean < 0 else f"+{difference}"
-    return [what, shown, str(difference.count), "-" if bar is None else f">= {bar:g}", f"{verdict} ({remark})" if remark else verdict]
+    return [
+        what,
+        signed(difference),
+        str(difference.count),
+        "-" if bar is None else f">= {bar:g}",
+        f"{verdict} ({remark})" if remark else verdict,
+    ]
+
+
+def signed(difference: Spread) -> str:
+    """Write a difference with its sign."""
+    return str(difference) if difference.count == 0 or difference.mean < 0 else f"+{difference}"
 
 
 def _row(cells: Sequence[str]) -> str:

@@ -12,6 +12,7 @@ from xkd_ros.distill.xmodel.config import XModelConfig
 from xkd_ros.nets.fused_checkpoint import load_fused
 from xkd_ros.pipeline.fused_segmenter import FusedSegmenter
 from xkd_ros.pipeline.studies.cell import Cell, CellResult
+from xkd_ros.pipeline.studies.class_table import class_table
 from xkd_ros.pipeline.studies.paired import paired_difference
 from xkd_ros.pipeline.studies.scale import Scale
 from xkd_ros.pipeline.studies.study import REAL_ALL, by_seed, make_cell, mean_of
@@ -41,6 +42,7 @@ _PARTS = (
     (ONCE, PLAIN, "what InfoNCE adds, trained once"),
     (ONCE, FEWER, "what frames without labels add, trained once"),
 )
+_CLASSES = ((MODEL, ALONE, "xmodel minus lidar alone"), *_PARTS[:2])
 _WHERE = ("all points", "in view", "out of view")
 
 
@@ -132,4 +134,6 @@ class XModelStudy:
             words = f"{start}: what pictures add at run time, in view"
             bars.rows.append(bar_row(words, paired_difference(with_pictures, without), None))
         bars.rows.append(["published: with fusion minus lidar-only", f"+{BAR:g}", "-", "-", "-"])
-        return [scores, bars]
+        kinds = {arm: {"start": "distilled", "arm": arm} for arm in (MODEL, ONCE, ALONE)}
+        pairs = [(f"distilled: {words}", kinds[more], kinds[less]) for more, less, words in _CLASSES]
+        return [scores, bars, class_table(results, pairs)]
