@@ -79,6 +79,31 @@ def test_autocast_computes_in_its_type_and_gives_gradients_in_the_weights_own() 
     assert all(gradient is not None and gradient.dtype == torch.float32 and bool(gradient.isfinite().all()) for gradient in gradients)
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_autocast_keeps_the_small_differences_between_far_neighbours(training: bool) -> None:
+    """Neighbours 0.1 apart, 20 from the origin: rounded before they are subtracted, a tenth of the difference would be noise."""
+    layers = embedding().train(training)
+    with torch.no_grad():
+        layers.merge.weight[:, :24], layers.merge.bias[:] = 0.0, 0.0  # the neighbours' part alone
+    exact = copy.deepcopy(layers)
+    features = torch.linspace(0, 20, 400).unsqueeze(1) + 0.05 * torch.randn(400, 5)
+    neighbours = (torch.arange(400).unsqueeze(1) + torch.tensor([-3, -2, -1, 1, 2, 3])) % 400
+    with torch.autocast("cpu", torch.bfloat16):
+        low = layers(features, neighbours)
+    high = exact(features, neighbours)
+    assert (low.float() - high).norm() < 0.006 * high.norm()
+
+
+def test_a_batch_norm_under_autocast_sums_cells_in_float32() -> None:
+    mix = SpatialMix(8, "batch", "relu", 0.0)
+    sums = []
+    mix.conv1.register_forward_pre_hook(lambda _, inputs: sums.append(inputs[0].dtype))
+    planes = make_planes(torch.randint(0, 12, (3, 30)), ((1, 3, 4),) * 3)
+    with torch.autocast("cpu", torch.bfloat16):
+        mix(torch.randn(30, 8).bfloat16(), planes[0], None, None)
+    assert sums == [torch.float32]
+
+
 def test_padding_adds_nothing_to_the_mean_of_a_cell() -> None:
     torch.manual_seed(1)
     mix = SpatialMix(8, "layer", "relu", 0.0)

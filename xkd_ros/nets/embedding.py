@@ -28,14 +28,16 @@ class Embedding(nn.Module):
 
     def forward(self, features: Tensor, neighbours: Tensor, real: Tensor | None = None) -> Tensor:
         """Embed (T, F) features with (T, K) neighbour indices into (T, C)."""
-        if self.training:
-            standard = self.norm.standardise(features, real)
-            x = standard * self.norm.weight + self.norm.bias
-            weight, bias = self._fold_batch(standard, neighbours, real)
-        else:
-            x, (weight, bias) = self.norm(features, real), self.folded()
-        # The first layer is linear in the difference, so it is applied per point and subtracted, not per neighbour.
-        there = x @ weight.T  # (T, C)
+        # A difference between neighbours is a fiftieth of what is subtracted: bfloat16 would leave little of it.
+        with torch.autocast(features.device.type, enabled=False):
+            if self.training:
+                standard = self.norm.standardise(features, real)
+                x = standard * self.norm.weight + self.norm.bias
+                weight, bias = self._fold_batch(standard, neighbours, real)
+            else:
+                x, (weight, bias) = self.norm(features, real), self.folded()
+            # The first layer is linear in the difference, so it is applied per point and subtracted, not per neighbour.
+            there = x.to(weight.dtype) @ weight.T  # (T, C)
         of_point, of_neighbours = self.merge.weight.chunk(2, dim=1)
         # Two linear layers in a row are one, of 5 inputs instead of C.
         own = F.linear(x, of_point @ self.point.weight, of_point @ self.point.bias + self.merge.bias)
@@ -48,23 +50,22 @@ class Embedding(nn.Module):
         the standardised features depends on no weight, so that nothing of the size (T, K) is kept for the way back.
         """
         first, second = self.difference_norm, self.hidden_norm
-        with torch.autocast(standard.device.type, enabled=False):
-            with torch.set_grad_enabled(standard.requires_grad):
-                points = standard.float()
-                difference = (points[neighbours] - points.unsqueeze(1))[slice(None) if real is None else real].flatten(0, 1)  # (T*K, F)
-                mean = difference.mean(0)
-                centred = difference - mean
-                covariance = centred.T @ centred / len(difference)  # (F, F)
-            mean, covariance = self.norm.weight * mean, self.norm.weight.outer(self.norm.weight) * covariance
-            variance = covariance.diagonal()
-            weight = self.difference.weight * (first.weight * torch.rsqrt(variance + first.eps))  # (C, F)
-            hidden_variance = ((weight @ covariance) * weight).sum(1)
-            shift = self.difference.weight @ first.bias
-            first.follow(mean, variance, len(difference))
-            second.follow(shift, hidden_variance, len(difference))
-            weight = (second.weight * torch.rsqrt(hidden_variance + second.eps)).unsqueeze(1) * weight
-            # The second norm takes away what the first one's bias adds; its gradient is zero, not absent, as DDP wants it.
-            return weight, second.bias - weight @ mean + (shift - shift)
+        with torch.set_grad_enabled(standard.requires_grad):
+            points = standard.float()
+            difference = (points[neighbours] - points.unsqueeze(1))[slice(None) if real is None else real].flatten(0, 1)  # (T*K, F)
+            mean = difference.mean(0)
+            centred = difference - mean
+            covariance = centred.T @ centred / len(difference)  # (F, F)
+        mean, covariance = self.norm.weight * mean, self.norm.weight.outer(self.norm.weight) * covariance
+        variance = covariance.diagonal()
+        weight = self.difference.weight * (first.weight * torch.rsqrt(variance + first.eps))  # (C, F)
+        hidden_variance = ((weight @ covariance) * weight).sum(1)
+        shift = self.difference.weight @ first.bias
+        first.follow(mean, variance, len(difference))
+        second.follow(shift, hidden_variance, len(difference))
+        weight = (second.weight * torch.rsqrt(hidden_variance + second.eps)).unsqueeze(1) * weight
+        # The second norm takes away what the first one's bias adds; its gradient is zero, not absent, as DDP wants it.
+        return weight, second.bias - weight @ mean + (shift - shift)
 
     def folded(self) -> tuple[Tensor, Tensor]:
         """Fold both batch norms around the first linear layer: (C, F) weight on differences and (C,) bias (METHODS 1.8)."""

@@ -36,6 +36,8 @@ class SpatialMix(nn.Module):
         residual = normalise(self.norm, tokens, real)
         if real is not None:
             residual = residual * real.unsqueeze(1)
+        # Hundreds of points of one cell: a sum in bfloat16 would lose the late ones.
+        residual = residual.to(torch.promote_types(residual.dtype, torch.float32))
         grid = residual.new_zeros(scans * height * width, tokens.shape[1]).index_add_(0, plane.cell, residual)
         grid = (grid * plane.share.to(grid.dtype)).view(scans, height, width, -1).permute(0, 3, 1, 2)  # (B, C, H, W) stored channels-last
         grid = self.activation(self.conv1(grid))

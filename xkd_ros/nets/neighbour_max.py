@@ -29,23 +29,23 @@ def neighbour_max(there: Tensor, here: Tensor, neighbours: Tensor, weight: Tenso
         neighbours: (T, K) int64 into T.
         weight: (D, C) of the linear layer.
     Returns:
-        (T, D), in the autocast type where autocast is on.
+        (T, D), in the autocast type where autocast is on: of the linear layer, the differences before it are taken as they come.
     """
     if runs_compiled(there) and neighbours.shape[1] <= _MOST_NEIGHBOURS:
         return largest_answer(there, here, neighbours, weight)
     device = there.device.type
     kind = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else there.dtype
     with torch.autocast(device, enabled=False):
-        return _NeighbourMax.apply(there.to(kind), here.to(kind), neighbours, weight.to(kind))
+        return _NeighbourMax.apply(there, here, neighbours, weight.to(kind))
 
 
 class _NeighbourMax(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, there: Tensor, here: Tensor, neighbours: Tensor, weight: Tensor) -> Tensor:
-        best = there.new_empty(len(there), len(weight))
+        best = weight.new_empty(len(there), len(weight))
         for rows in _blocks(neighbours, here):
             index = neighbours[rows]
-            best[rows] = _answers(_hidden(there, here[rows], index), weight, index).amax(1)
+            best[rows] = _answers(_hidden(there, here[rows], index).to(weight.dtype), weight, index).amax(1)
         ctx.save_for_backward(there, here, neighbours, weight, best)
         return best
 
@@ -57,12 +57,12 @@ class _NeighbourMax(torch.autograd.Function):
         grad_weight = torch.zeros_like(weight, dtype=torch.float32)
         for rows in _blocks(neighbours, here):
             index = neighbours[rows]  # (n, K)
-            hidden = _hidden(there, here[rows], index)  # (n * K, C)
+            hidden = _hidden(there, here[rows], index).to(weight.dtype)  # (n * K, C)
             # Only the neighbour that won passes anything back; where several did, as when one is listed twice, each a part.
             won = _answers(hidden, weight, index).eq_(best[rows].unsqueeze(1))  # (n, K, D)
             won = won.mul_((gradients[0][rows] / won.sum(1).clamp_(min=1)).unsqueeze(1)).flatten(0, 1)
             grad_weight += won.T @ hidden
-            passed = (won @ weight).mul_(hidden.sign_())  # (n * K, C)
+            passed = (won @ weight).mul_(hidden.sign_()).to(there.dtype)  # (n * K, C)
             grad_there.index_add_(0, index.flatten(), passed)
             grad_here[rows] = passed.unflatten(0, index.shape).sum(1).neg_()
         return grad_there, grad_here, None, grad_weight.to(weight.dtype)
