@@ -23,6 +23,8 @@ class TensorRt:
         built: Flags of every engine that was built.
         offered: Times that each builder was handed.
         device: What the times belong to.
+        loggers: All that were made.
+        starts: Whether the driver fits.
     """
 
     MemoryPoolType = SimpleNamespace(WORKSPACE="workspace")
@@ -31,8 +33,10 @@ class TensorRt:
         self.__version__ = version
         names = ["VERSION_COMPATIBLE"] if typed else ["FP16", "BF16", "VERSION_COMPATIBLE"]
         self.BuilderFlag = SimpleNamespace(**{name: name for name in names})
-        self.Logger: Any = lambda severity: None
+        self.loggers: list[Any] = []
+        self.Logger: Any = lambda severity: self.loggers.append(SimpleNamespace()) or self.loggers[-1]
         self.Logger.WARNING = 1
+        self.starts = True
         self.wrong: set[str] = set()
         self.built: list[tuple[str, ...]] = []
         self.offered: list[bytes] = []
@@ -41,7 +45,9 @@ class TensorRt:
     def init_libnvinfer_plugins(self, logger: None, namespace: str) -> bool:
         return True
 
-    def Builder(self, logger: None) -> Builder:
+    def Builder(self, logger: Any) -> Builder:
+        if not self.starts:
+            raise TypeError("pybind11::init(): factory function returned nullptr")
         return Builder(self)
 
     def OnnxParser(self, network: dict[str, bytes], logger: None) -> Any:

@@ -57,6 +57,19 @@ def machine(monkeypatch: pytest.MonkeyPatch, exported: Path, scans: list[NetInpu
     return Machine(monkeypatch, exported, scans)
 
 
+def test_one_logger_lives_as_long_as_the_process(machine: Machine) -> None:
+    machine.load()
+    machine.trt.wrong = {"FP16"}
+    machine.load()
+    assert len(machine.trt.loggers) == 1
+
+
+def test_a_tensorrt_for_another_cuda_is_one_line(machine: Machine) -> None:
+    machine.trt.starts = False
+    with pytest.raises(ModelError, match=r"TensorRT 10\.16\.1\.11 does not start: it was made for another CUDA than the driver's"):
+        machine.load()
+
+
 def test_an_engine_is_built_once_for_each_gpu_and_version(machine: Machine) -> None:
     first = machine.load()
     assert machine.built == [("FP16",)] and first.precision == "float16" and first.agreement > 0.999

@@ -20,7 +20,7 @@ from xkd_ros.runtime.backend import MIN_AGREEMENT, Backend, agreement
 from xkd_ros.runtime.engine_store import EngineFacts, EngineStore, engine_folder
 from xkd_ros.runtime.onnx_inputs import OUTPUT, TRT_FILE, whole_grid_inputs
 from xkd_ros.runtime.probe import probe_inputs
-from xkd_ros.runtime.tensorrt_builder import INSTALL, MAX_POINTS, PRECISIONS, WORKSPACE_BYTES, build_engine, shape_profile
+from xkd_ros.runtime.tensorrt_builder import INSTALL, MAX_POINTS, PRECISIONS, WORKSPACE_BYTES, build_engine, logger, shape_profile, started
 from xkd_ros.runtime.timing_cache import TimingCacheFile
 
 _LOG = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ class TensorRtBackend:
             classes: C, columns of the output.
             facts: What the engine is.
         Raises:
-            ModelError: the engine belongs to another GPU or TensorRT.
+            ModelError: the engine belongs to another GPU or TensorRT, TensorRT does not start, or memory is short.
         """
         import torch
 
@@ -52,13 +52,15 @@ class TensorRtBackend:
         self._torch = torch
         self._classes = classes
         self._stream = torch.cuda.Stream()
-        self._runtime = trt.Runtime(trt.Logger(trt.Logger.WARNING))  # must outlive the engine
+        self._runtime = started(trt, trt.Runtime)  # must outlive the engine
         # Such an engine carries the runtime of the version that built it, which is code: only of engines from our own store.
         self._runtime.engine_host_code_allowed = facts.version_compatible
         self._engine = self._runtime.deserialize_cuda_engine(engine)
         if self._engine is None:
             raise ModelError("this TensorRT engine was built for another GPU or version")
         self._context = self._engine.create_execution_context()
+        if self._context is None:
+            raise ModelError("the GPU has no memory left for this TensorRT engine")
 
     @classmethod
     def load(cls, folder: str | Path, card: ModelCard, version_compatible: bool = False) -> TensorRtBackend:
@@ -79,7 +81,7 @@ class TensorRtBackend:
         if not torch.cuda.is_available():
             raise ModelError("torch finds no CUDA device, which the tensorrt backend needs for its memory")
         # Plug-ins must be registered both for building and for loading: ScatterElements with reduction is one.
-        trt.init_libnvinfer_plugins(trt.Logger(trt.Logger.WARNING), "")
+        trt.init_libnvinfer_plugins(logger(trt), "")
         gpu = torch.cuda.get_device_name()
         model_file(folder, card, TRT_FILE)  # listed and whole, before a stored engine is taken for it
         refused = []

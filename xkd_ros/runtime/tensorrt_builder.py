@@ -6,6 +6,8 @@ and 11.4.0 by test/runtime/test_tensorrt_signatures.py.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from xkd_ros.core.card import ModelCard
@@ -21,6 +23,27 @@ PRECISIONS = {"float16": "FP16", "bfloat16": "BF16", "float32": None}
 MAX_POINTS = 60_000
 WORKSPACE_BYTES = 2 << 30
 Shapes = dict[str, tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]]
+
+
+@cache
+def logger(trt: Any) -> Any:
+    """Make the one logger of a process: TensorRT's plug-ins keep a bare pointer to it, so it must never be freed."""
+    return trt.Logger(trt.Logger.WARNING)
+
+
+def started(trt: Any, kind: Callable[[Any], Any]) -> Any:
+    """Make a Builder or a Runtime.
+
+    Raises:
+        ModelError: TensorRT does not run with this driver.
+    """
+    try:
+        return kind(logger(trt))
+    except TypeError as error:  # what pybind makes of a factory that returns nothing
+        raise ModelError(
+            f"TensorRT {trt.__version__} does not start: it was made for another CUDA than the driver's ({error}); nvidia-smi shows the "
+            "driver's, and tensorrt-cu12 or tensorrt-cu13 on PyPI are for one each"
+        ) from error
 
 
 def shape_profile(card: ModelCard) -> Shapes:
@@ -53,10 +76,9 @@ def build_engine(
     if flag is not None and not hasattr(trt.BuilderFlag, flag):
         # 11.0 removed the flags: every tensor has the type that the graph gives it, and ours is float32.
         raise ModelError(f"TensorRT {trt.__version__} builds only float32 engines of this graph; for others: {INSTALL}")
-    logger = trt.Logger(trt.Logger.WARNING)
-    builder = trt.Builder(logger)
+    builder = started(trt, trt.Builder)
     network = builder.create_network()
-    parser = trt.OnnxParser(network, logger)
+    parser = trt.OnnxParser(network, logger(trt))
     if not parser.parse(graph):
         problems = "; ".join(str(parser.get_error(index)) for index in range(parser.num_errors))
         raise ModelError(f"TensorRT {trt.__version__} cannot read {TRT_FILE}: {problems}")
