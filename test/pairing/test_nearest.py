@@ -113,6 +113,36 @@ def test_full_buffers_drop_the_oldest_and_say_so() -> None:
     assert as_numbers(pairer.push_scan(310 * MS, "scan") + pairer.flush()) == [("scan", (3,))]
 
 
+def test_a_full_buffer_of_one_camera_decides_scans_that_wait_for_another() -> None:
+    pairer = NearestPairer(50 * MS, cameras=2, max_waiting=3)
+    pairs: list[Pair] = []
+    for at in range(0, 1000, 10):
+        pairs += pairer.push_image((at + 4) * MS, at)
+        if at % 100 == 0:
+            pairs += pairer.push_scan((at + 1) * MS, at)
+    # The other camera is dead; every scan has the image that the bag gives it, and only the last one still waits.
+    assert as_numbers(pairs + pairer.flush()) == [(at, (at, None)) for at in range(0, 1000, 100)]
+    assert not pairer.statistics.unmatched_scans
+
+
+def test_an_older_scan_ends_with_the_one_whose_image_leaves_a_full_buffer() -> None:
+    pairer = NearestPairer(50 * MS, cameras=2, max_waiting=2)
+    pairs = pairer.push_scan(0, "before the camera") + pairer.push_scan(100 * MS, "scan")
+    for at in (90, 140, 150):
+        pairs += pairer.push_image(at * MS, at)
+    assert as_numbers(pairs) == [("scan", (90, None))]
+    assert pairer.statistics.unmatched_scans == Counter({"buffer full": 1})
+
+
+def test_where_all_cameras_are_required_a_full_buffer_leaves_the_scan_its_chance() -> None:
+    pairer = NearestPairer(50 * MS, cameras=2, require_all=True, max_waiting=3)
+    pairs = pairer.push_scan(100 * MS, "scan")
+    for at in (100, 110, 120, 130):
+        pairs += pairer.push_image(at * MS, at)
+    assert pairs == []
+    assert as_numbers(pairer.push_image(100 * MS, "late", camera=1)) == [("scan", (110, "late"))]
+
+
 def test_memory_is_bounded_by_what_a_coming_scan_can_want() -> None:
     pairer = NearestPairer(50 * MS)
     for number in range(1000):

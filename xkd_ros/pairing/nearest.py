@@ -147,8 +147,12 @@ class NearestPairer:
             return []
         queue.push(stamp_ns, payload)
         pairs = self._emit_final()
-        if self.max_waiting is not None and len(queue.stamps) > self.max_waiting:
-            self._count_images(queue.drop_first(len(queue.stamps) - self.max_waiting), instead="buffer full")
+        while self.max_waiting is not None and len(queue.stamps) > self.max_waiting:
+            # With `require_all` a scan that lacks another camera would come to nothing now, later it may find one of the next images.
+            if not self.require_all and any(self._wants_first(scan.stamp_ns, queue) for scan in self._scans):
+                pairs += self._emit("buffer full")
+            else:
+                self._count_images(queue.drop_first(1), instead="buffer full")
         return pairs
 
     def expire(self, now_ns: int) -> list[Pair]:
@@ -225,6 +229,10 @@ class NearestPairer:
             self.statistics.unmatched_scans["not all cameras" if any(matched) else reason] += 1
         self._forget(scan.stamp_ns)
         return pairs
+
+    def _wants_first(self, stamp: int, queue: _ImageQueue) -> bool:
+        """Tell whether a scan would pair with the oldest image of a camera."""
+        return queue.nearest(stamp) == 0 and abs(queue.stamps[0] - stamp) <= self.max_dt_ns
 
     def _pair(self, scan: _Waiting, indices: list[int | None]) -> Pair:
         images: list[Any | None] = []
