@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +14,9 @@ from std_msgs.msg import String
 
 from xkd_ros.core.labels import INDOOR12
 from xkd_ros.msgs.header import stamp_ns
+from xkd_ros.nodes.labeller import Labeller
 from xkd_ros.nodes.segmenter import SegmenterNode
+from xkd_ros.nodes.segmenter_parameters import SEGMENTER
 
 pytestmark = pytest.mark.dds
 
@@ -137,3 +140,21 @@ def test_overload_keeps_the_newest_and_counts_every_cloud(graph, labelling, make
     assert stamps == sorted(stamps)
     assert counts.arrived == sent and counts.lost_in_transport == counts.failed == counts.rejected == counts.skipped == 0
     assert counts.published == len(stamps) and counts.replaced > 0 and counts.published + counts.replaced == sent
+
+
+@pytest.mark.parametrize("nowhere", [0.0, np.nan])
+def test_intensities_of_non_returns_are_not_among_those_of_the_sensor(tiny_model, make_cloud_message, labelling, nowhere):
+    values = {name: spec.default for name, spec in SEGMENTER.specs.items()}
+    values |= {"model": str(tiny_model), "backend": "torch", "num_threads": 1}
+    learnt = []
+    for extra in (0, 3000):
+        cloud = make_cloud_message(count=4000 + extra)
+        table = labelling.columns(cloud).copy()
+        for axis in "xyz":
+            table[axis] = np.where(np.arange(len(table)) < 4000, np.linspace(1, 3, len(table)), nowhere)
+        table["intensity"] = np.where(np.arange(len(table)) < 4000, 100 + np.arange(len(table)) % 40, 0)
+        cloud.data = table.tobytes()
+        labeller = Labeller.load(SimpleNamespace(**values))
+        labeller.label(cloud)
+        learnt.append(labeller.facts()["intensity mean/std of this sensor"])
+    assert learnt[0] == learnt[1] != labeller.facts()["intensity mean/std of the model"]

@@ -73,6 +73,14 @@ def test_a_backend_that_fails_while_running_does_not_stop_the_others(exported: P
     assert segmenter.why["torch"] == "RuntimeError: out of memory"
 
 
+def test_others_are_not_compared_with_answers_that_are_no_numbers(exported: Path, contestants, monkeypatch) -> None:
+    contestants |= {"torch": Timed("torch", 1), "onnxruntime": Timed("onnxruntime", 20), "numba": Timed("numba", 4)}
+    monkeypatch.setattr(contestants["torch"], "infer", lambda net_input: np.full((len(net_input), 5), np.nan, np.float32))
+    segmenter = Segmenter.load(exported)
+    assert segmenter.backend_name == "numba"
+    assert segmenter.why["torch"] == "its answers are no numbers" and segmenter.why["onnxruntime"].startswith("slower")
+
+
 def test_no_backend_at_all_is_one_clear_line(exported: Path, contestants) -> None:
     with pytest.raises(ModelError, match=r"no backend runs .*: torch: torch is broken here; onnxruntime: .*") as error:
         Segmenter.load(exported)

@@ -253,7 +253,7 @@ class Labeller:
 def _measured(scan: Scan) -> np.ndarray:
     """Return the intensities of real returns: the others carry an intensity of nothing."""
     assert scan.intensity is not None
-    return scan.intensity[(scan.points_m != 0).any(axis=1)]
+    return scan.intensity[np.isfinite(scan.points_m).all(axis=1) & scan.points_m.any(axis=1)]
 
 
 def _make_levelling(mode: str, roll_deg: float, pitch_deg: float) -> LevellingFilter:

@@ -29,7 +29,8 @@ T = TypeVar("T")
 _LOG = logging.getLogger(__name__)
 
 BACKENDS = ("torch", "onnxruntime", "numba", "torch-bf16", "tensorrt", "cuda")
-"""In the order in which they are trusted: the first that runs is what the others are compared with."""
+"""In the order in which they are trusted: the first that answers in numbers is what the others are compared with."""
+_NO_NUMBERS = "its answers are no numbers"
 _BUDGET_S = 1.0
 """Time a backend may be timed for: on a busy machine one run has to do."""
 
@@ -118,7 +119,7 @@ def next_backend(folder: Path, card: ModelCard, threads: int | None, failed: Map
 def _make_and_try(name: str, folder: Path, card: ModelCard, threads: int | None, scan: NetInput) -> Backend:
     backend = make_backend(name, folder, card, threads)
     if not np.isfinite(backend.infer(scan)).all():
-        raise ModelError("its answers are no numbers")
+        raise ModelError(_NO_NUMBERS)
     return backend
 
 
@@ -140,6 +141,8 @@ def _try_all(folder: Path, card: ModelCard, threads: int | None) -> tuple[Backen
         try:
             backend = make_backend(name, folder, card, threads)
             logits = [backend.infer(net_input) for net_input in inputs]  # also warms up
+            if not reference and not all(np.isfinite(answer).all() for answer in logits):
+                raise ModelError(_NO_NUMBERS)  # none of the others could agree with it
             milliseconds = _time(backend, card, inputs)
         except Exception as error:  # a backend is somebody else's package: whatever it raises must not stop the others
             _LOG.info("backend %s failed", name, exc_info=not isinstance(error, XkdError))
