@@ -5,21 +5,28 @@ from __future__ import annotations
 import signal
 import time
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from builtin_interfaces.msg import Time
+from geometry_msgs.msg import TransformStamped
+from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.serialization import serialize_message
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, CompressedImage, PointCloud2
+from std_msgs.msg import Header, String
 
 from xkd_ros.bags.reader import Bag
 from xkd_ros.bags.ros2_form import ros2_bytes
+from xkd_ros.bags.topics import LATCHED as RECORDED_LATCHED
 from xkd_ros.bags.writer import BagWriter
 from xkd_ros.core.errors import BagError, ConfigError
 from xkd_ros.core.types import Scan
 from xkd_ros.msgs.build import make_cloud
 from xkd_ros.msgs.header import stamp_ns
-from xkd_ros.nodes.replayer import ReplayerNode
+from xkd_ros.nodes import restamp
+from xkd_ros.nodes.replayer import ReplayerNode, _Pace
 from xkd_ros.nodes.restamp import header_stamp_ns, shift_stamp
 
 pytestmark = pytest.mark.dds
@@ -56,6 +63,47 @@ def test_stamps_of_now_keep_the_distance_between_streams(graph, real_data):
     assert all(started < stamp_ns(cloud) < time.time_ns() for cloud in clouds)
     assert [stamp_ns(b) - stamp_ns(a) for a, b in pairwise(clouds)] == pytest.approx([50e6] * 4, abs=2)
     assert [stamp_ns(b) - stamp_ns(a) for a, b in zip(clouds, images)] == pytest.approx([0.5e6] * 5, abs=2)
+
+
+def test_stamps_of_another_clock_are_not_taken_for_recorded_time(graph, typestore, tmp_path):
+    boot, recorded = 1000 * 10**9, 1_600_000_000 * 10**9
+    with BagWriter(tmp_path / "bag") as writer:
+        for number in range(3):
+            for topic, stamp in (("/none", 0), ("/uptime", boot + number * 100_000_000)):
+                scan = Scan(np.zeros((1, 3), np.float32), stamp_ns=stamp)
+                writer.write(topic, make_cloud(scan, typestore.types), recorded + number * 100_000_000)
+    none, uptime = graph.listen(PointCloud2, "/none"), graph.listen(PointCloud2, "/uptime")
+    started = time.time_ns()
+    replayer = graph.make(ReplayerNode, bag=str(tmp_path / "bag"), rate=4.0, wait_for="1", reliability="reliable")
+    graph.spin_until(lambda: replayer.finished.is_set() and len(none) == len(uptime) == 3, "the whole bag")
+    assert not replayer.failed
+    assert [stamp_ns(cloud) for cloud in none] == [0, 0, 0]
+    stamps = [stamp_ns(cloud) for cloud in uptime]
+    # As far from now as it was from the time of recording, and at the pace that is played.
+    assert boot + started <= stamps[0] + recorded <= boot + time.time_ns()
+    assert np.diff(stamps) == pytest.approx([25e6] * 2, abs=2)
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.1, 1.0, 1000.0])
+def test_stamps_stay_what_a_header_can_hold(rate):
+    recorded = 1_600_000_000 * 10**9
+    pace = _Pace(recorded, rate)
+    assert pace.restamp(0, recorded) == pace.restamp(0, 10**9) == 0
+    for stamp in (1, 10**12, recorded - 3600 * 10**9, 2**31 * 10**9 - 1):
+        assert 0 <= pace.restamp(stamp, recorded + 10**9) < 2**31 * 10**9
+
+
+def test_what_was_latched_before_the_start_by_several_reaches_who_comes_late(graph, typestore, tmp_path):
+    texts = [f"of publisher {number}" for number in range(3)]
+    with BagWriter(tmp_path / "bag") as writer:
+        for number, text in enumerate(texts):
+            writer.write("/static", typestore.types["std_msgs/msg/String"](data=text), 10**9 + number, RECORDED_LATCHED)
+        writer.write("/points", make_cloud(Scan(np.zeros((1, 3), np.float32)), typestore.types), 4 * 10**9)
+    replayer = graph.make(ReplayerNode, bag=str(tmp_path / "bag"), start_s=2.0, rate=0.0)
+    graph.spin_until(replayer.finished.is_set, "the end")
+    assert replayer.played == {"/static": 3, "/points": 1}
+    late = graph.listen(String, "/static", QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL))
+    graph.spin_until(lambda: [message.data for message in late] == texts, "what all of them latched", 10)
 
 
 def test_only_chosen_topics_from_a_start_with_a_clock(graph, real_data):
@@ -186,3 +234,15 @@ def test_restamping_touches_the_stamp_only():
     assert moved == bytes(serialize_message(message))
     assert header_stamp_ns(Clock, bytes(serialize_message(Clock()))) is None
     assert header_stamp_ns(CameraInfo, b"\0\1\0\0abc") is None
+
+
+def test_restamping_touches_every_transform_of_a_message(monkeypatch):
+    class TFMessage:  # stands in for that of tf2_msgs, which not every place has
+        @staticmethod
+        def get_fields_and_field_types():
+            return {"transforms": "sequence<geometry_msgs/TransformStamped>"}
+
+    message = SimpleNamespace(transforms=[TransformStamped(header=Header(stamp=Time(sec=number))) for number in (5, 7)])
+    monkeypatch.setattr(restamp, "deserialize_message", lambda raw, kind: {(b"raw", TFMessage): message}[raw, kind])
+    monkeypatch.setattr(restamp, "serialize_message", lambda changed: [stamp_ns(each) for each in changed.transforms])
+    assert shift_stamp(TFMessage, b"raw", lambda stamp: stamp + 1_000_000_001) == [6_000_000_001, 8_000_000_001]

@@ -29,7 +29,11 @@ from xkd_ros.nodes.running import run_node
 _NS = 1_000_000_000
 # A reader that was just discovered may not know this writer yet; best effort does not repeat what it misses meanwhile.
 _SETTLE_S = 0.3
+# No message is on its way for so long: a header this far from the time of its recording is of another clock, such as a lidar's.
+_OTHER_CLOCK_NS = 600 * _NS
+_LATEST_NS = 2**31 * _NS  # what a header can hold
 _ACKNOWLEDGE_S = 5.0
+_MOST_LATCHED = 100
 
 
 class ReplayerNode(Node):
@@ -89,13 +93,15 @@ class ReplayerNode(Node):
         except (ImportError, AttributeError):
             self.get_logger().warning(f"{info.name} is skipped: its type {kind} is not installed here (package {package})")
             return
-        self._outputs[info.name] = self.create_publisher(message_type, info.name, self._profile(info.qos or RecordedQos()))
+        self._outputs[info.name] = self.create_publisher(message_type, info.name, self._profile(info))
 
-    def _profile(self, recorded: RecordedQos) -> QoSProfile:
-        wanted = self._values.reliability
+    def _profile(self, info: TopicInfo) -> QoSProfile:
+        recorded, wanted = info.qos or RecordedQos(), self._values.reliability
+        # Several nodes may have latched one message each, such as their part of /tf_static: here one publisher keeps them all.
+        latched = min(info.count, _MOST_LATCHED) if recorded.durability == "transient_local" else 0
         return QoSProfile(
             history=HistoryPolicy[recorded.history.upper()],
-            depth=recorded.depth,
+            depth=max(recorded.depth, latched),
             reliability=ReliabilityPolicy[(recorded.reliability if wanted == "recorded" else wanted).upper()],
             durability=DurabilityPolicy[recorded.durability.upper()],
         )
@@ -153,7 +159,7 @@ class ReplayerNode(Node):
         output = self._outputs[record.topic]
         raw = ros2_bytes(record)
         if self._values.stamps == "now":
-            raw = shift_stamp(output.msg_type, raw, pace.present_ns)
+            raw = shift_stamp(output.msg_type, raw, lambda stamp_ns: pace.restamp(stamp_ns, record.stamp_ns))
         output.publish(raw)
         self.played[record.topic] += 1
         if self._values.rate == 0:
@@ -221,6 +227,20 @@ class _Pace:
         if self._rate == 0:
             return time.time_ns()
         return self._begun_ns + round((stamp_ns - self._start_ns) / self._rate)
+
+    def restamp(self, header_ns: int, recorded_ns: int) -> int:
+        """Move the stamp of a header to the present.
+
+        Args:
+            header_ns: As recorded. One of another clock, which no rate applies to, moves as far as its message does; 0 is no time.
+            recorded_ns: When its message was recorded.
+        """
+        if not header_ns:
+            return 0
+        if abs(header_ns - recorded_ns) <= _OTHER_CLOCK_NS:
+            return self.present_ns(header_ns)
+        moved_ns = header_ns + self.present_ns(recorded_ns) - recorded_ns
+        return moved_ns if 0 <= moved_ns < _LATEST_NS else header_ns
 
     def bag_time_ns(self) -> int:
         """Recorded time that is played now."""

@@ -58,7 +58,7 @@ REPLAYER = ParameterTable(
         ParameterSpec(
             "stamps",
             "now",
-            "Header stamps: shifted to the present (at rate 1 with their distances), or as recorded.",
+            "Header stamps: shifted to the present (at rate 1 with their distances; 0 stays 0), or as recorded.",
             choices=("now", "original"),
             fixed=True,
         ),
