@@ -6,6 +6,7 @@ import json
 import threading
 
 import pytest
+from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.parameter import Parameter
 from std_msgs.msg import String
 
@@ -121,6 +122,20 @@ def test_nothing_is_heard_of_a_request_from_before_a_cleanup(graph, labelling, t
     graph.spin_until(lambda: not node._loader.busy, "the end of the load")
     graph.spin_for(0.1)
     assert running(node) == "tiny" and node.get_parameter("model").value == str(tiny_model)
+
+
+def test_model_asked_for_after_a_manager_was_quicker_than_autostart(graph, labelling, tiny_model, make_model, hold, monkeypatch):
+    load, held = model_loader.load_labeller, hold()
+    node = graph.make(SegmenterNode, model=str(tiny_model), **labelling.FAST)
+    reports = graph.listen(DiagnosticArray, "/diagnostics")
+    graph.spin_until(lambda: held.begun, "the load of the automatic start")
+    monkeypatch.setattr(model_loader, "load_labeller", load)
+    node.trigger_configure()
+    node.trigger_activate()
+    graph.spin_until(lambda: labelling.report(reports)[2].get("lifecycle state") == "active", "the report of it", 10)
+    assert put(node, model=str(make_model("next", seed=3))).successful
+    held.let_go()
+    graph.spin_until(lambda: running(node) == "next", "the other model", 30)
 
 
 @pytest.mark.parametrize("layout", [{"output_profile": "autoware"}, {"class_remap": "non-structural:9"}], ids=["fits", "does not fit"])

@@ -127,6 +127,8 @@ class SegmenterNode(LifecycleNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the model and create the output topics."""
         preloaded, self._preloaded = self._preloaded, None
+        if preloaded is None and not self._loaded_from.build_only:  # somebody is quicker than the automatic start
+            self._stop_loading()
         try:
             labeller, values = preloaded or self._load()
             labeller.configure(SEGMENTER.values(self))
@@ -180,9 +182,12 @@ class SegmenterNode(LifecycleNode):
         self._release()
         return _SUCCESS
 
-    def _release(self) -> None:
+    def _stop_loading(self) -> None:
         self._loader.cancel()
         self._starting = False
+
+    def _release(self) -> None:
+        self._stop_loading()
         stream, self._stream = self._stream, None
         if stream is not None:
             stream.destroy()
