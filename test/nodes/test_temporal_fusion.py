@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from xkd_ros.core.errors import ConfigError
 from xkd_ros.core.labels import INDOOR12
 from xkd_ros.core.se3 import make_transform, quaternion_from_rotation, rotation_from_rpy
 from xkd_ros.msgs.cloud import decode_cloud
+from xkd_ros.nodes.odometry import OdometryPoses
 from xkd_ros.nodes.segmenter import SegmenterNode
 from xkd_ros.nodes.segmenter_parameters import parse_base_from_lidar
 from xkd_ros.runtime.segmenter import Segmenter
@@ -168,3 +170,42 @@ def test_a_mounting_is_six_numbers(text):
         parse_base_from_lidar(text)
     assert parse_base_from_lidar(" ") is None
     np.testing.assert_allclose(parse_base_from_lidar(MOUNTED) @ [1, 0, 0, 1], [0.1, 1, 0.3, 1], atol=1e-12)
+
+
+def hear(poses: OdometryPoses, stamps: Iterable[int], child: str = "lidar", x_m: float = 0.0) -> None:
+    for stamp in stamps:
+        poses._on_odometry(message_at(stamp, child, make_transform(np.eye(3), (x_m, 0, 0)) @ odom_from_base(stamp)))
+
+
+def test_odometry_that_was_overtaken_costs_no_pose(graph):
+    poses = OdometryPoses(graph.probe, None)
+    steps = [FIRST_NS + number * 50_000_000 for number in range(10)]
+    hear(poses, [*steps[1:], steps[0]])
+    for stamp in (FIRST_NS + 10_000_000, FIRST_NS + 420_000_000):
+        np.testing.assert_allclose(poses.pose(stamp, "lidar"), odom_from_base(stamp), atol=1e-3)
+    assert poses.pose(FIRST_NS + 470_000_000, "lidar") is None
+    assert poses.problem == "the newest pose on /odometry is 0.020 s older than the scan"
+
+
+def test_odometry_of_a_bag_that_begins_anew_replaces_that_of_the_lap_before(graph):
+    poses = OdometryPoses(graph.probe, None)
+    hear(poses, range(FIRST_NS, FIRST_NS + 3 * 10**9, 50_000_000))
+    hear(poses, range(FIRST_NS, FIRST_NS + 300_000_000, 50_000_000), x_m=40.0)
+    assert poses.pose(FIRST_NS + 100_000_000, "lidar")[0, 3] > 39
+    assert poses.pose(FIRST_NS + 10**9, "lidar") is None and "older than the scan" in poses.problem
+
+
+@pytest.mark.parametrize("lidar", ["os_lidar", ""])
+def test_odometry_that_names_no_moving_frame_is_not_taken_for_the_lidars(graph, lidar):
+    poses = OdometryPoses(graph.probe, None)
+    hear(poses, (FIRST_NS, FIRST_NS + SCAN_NS), child="")
+    assert poses.pose(FIRST_NS + SCAN_NS // 2, lidar) is None
+    assert poses.problem.startswith(f"nobody says where '{lidar}' sits on ''")
+
+
+def test_a_mounting_from_tf_goes_from_the_lidar_to_the_moving_frame(graph, monkeypatch):
+    poses, mounting = OdometryPoses(graph.probe, None), parse_base_from_lidar(MOUNTED)
+    monkeypatch.setattr(poses._extrinsics, "_missing", "")  # TF is heard by who has tf2_msgs
+    poses._extrinsics._tree.add("base_link", "lidar", mounting)
+    hear(poses, (FIRST_NS, FIRST_NS + SCAN_NS), child="base_link")
+    np.testing.assert_allclose(poses.pose(FIRST_NS, "lidar"), odom_from_base(FIRST_NS) @ mounting, atol=1e-9)

@@ -17,7 +17,8 @@ from xkd_ros.core.errors import XkdError
 
 RCLError: type[Exception] = rclpy_implementation.RCLError
 
-_THROTTLE_S = 5.0
+THROTTLED: dict[str, Any] = {"throttle_duration_sec": 5.0, "throttle_time_source_type": Clock(clock_type=ClockType.STEADY_TIME)}
+"""For what is logged at most every five seconds. By the system's clock, rclpy's default, it would fall silent when that is set back."""
 
 
 def guarded(node: Node, callback: Callable[..., Any], what: str) -> Callable[..., Any]:
@@ -36,9 +37,9 @@ def guarded(node: Node, callback: Callable[..., Any], what: str) -> Callable[...
         try:
             return callback(*arguments)
         except XkdError as error:
-            node.get_logger().error(f"{what}: {error}", throttle_duration_sec=_THROTTLE_S)
+            node.get_logger().error(f"{what}: {error}", **THROTTLED)
         except Exception as error:
-            node.get_logger().error(f"{what}: {_unexpected(error)}", throttle_duration_sec=_THROTTLE_S)
+            node.get_logger().error(f"{what}: {_unexpected(error)}", **THROTTLED)
         return None
 
     return wrapper

@@ -10,9 +10,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
 from xkd_ros.core.errors import CalibrationError
 from xkd_ros.msgs.transform_tree import TransformTree
-from xkd_ros.nodes.callbacks import guarded
-
-_WARN_EVERY_S = 5.0
+from xkd_ros.nodes.callbacks import THROTTLED, guarded
 
 
 class Extrinsics:
@@ -43,7 +41,7 @@ class Extrinsics:
         try:
             return self.find(camera_frame, lidar_frame)
         except CalibrationError as error:
-            self._node.get_logger().warning(str(error), throttle_duration_sec=_WARN_EVERY_S)
+            self._node.get_logger().warning(str(error), **THROTTLED)
             return None
 
     def find(self, target: str, source: str) -> np.ndarray:

@@ -13,11 +13,10 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from xkd_ros.core.errors import CalibrationError
 from xkd_ros.msgs.header import stamp_ns
 from xkd_ros.msgs.pose import read_pose
-from xkd_ros.nodes.callbacks import guarded
+from xkd_ros.nodes.callbacks import THROTTLED, guarded
 from xkd_ros.nodes.extrinsics import Extrinsics
 from xkd_ros.pairing.pose_track import PoseTrack
 
-_LOG_EVERY_S = 5.0
 _KEPT_NS = 5_000_000_000
 _AROUND_NS = 1_000_000_000
 _MOST_POSES = 5000
@@ -58,18 +57,18 @@ class OdometryPoses:
         """
         pose, self.problem = self._find(stamp, lidar_frame.lstrip("/"))
         if self.problem:
-            self._node.get_logger().warning(f"labels are not fused: {self.problem}", throttle_duration_sec=_LOG_EVERY_S)
+            self._node.get_logger().warning(f"labels are not fused: {self.problem}", **THROTTLED)
         return pose
 
     def _find(self, stamp: int, lidar_frame: str) -> tuple[np.ndarray | None, str]:
         with self._lock:
-            newest = self._rows[-1][0] if self._rows else 0
+            newest = max((at for at, _ in self._rows), default=0)  # the last that came may have been overtaken on its way
             rows, child = [row for row in self._rows if abs(row[0] - stamp) <= _AROUND_NS], self._child
         if not newest:
             return None, f"no odometry has arrived on {self._topic}: remap 'odometry' to a topic of nav_msgs/Odometry"
         if newest < stamp:
             return None, f"the newest pose on {self._topic} is {1e-9 * (stamp - newest):.3f} s older than the scan"
-        if not rows or rows[0][0] > stamp:
+        if min((at for at, _ in rows), default=stamp + 1) > stamp:
             return None, f"{self._topic} begins after the scan"
         base_from_lidar = self._mounting(child, lidar_frame)
         if base_from_lidar is None:
@@ -84,7 +83,7 @@ class OdometryPoses:
         """Find base_from_lidar: as given, nothing for a lidar that is its own odometer, else from TF; never guessed."""
         if self._base_from_lidar is not None or self._extrinsics is None:
             return self._base_from_lidar
-        if child in ("", lidar_frame):
+        if child and child == lidar_frame:
             return np.eye(4)
         try:
             return self._extrinsics.find(child, lidar_frame)
