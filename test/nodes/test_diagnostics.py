@@ -82,11 +82,12 @@ def test_publisher_of_another_type_is_named(graph, labelling, reports, tiny_mode
         reports.wait(DiagnosticStatus.ERROR, words)
 
 
-def test_subscriber_that_hears_nothing_is_not_called_idle(graph, labelling, reports, tiny_model, make_cloud_message):
+@pytest.mark.parametrize("topic", ["/semantic_points", "/segmenter/static_points"])
+def test_subscriber_that_hears_nothing_is_not_called_idle(graph, labelling, reports, tiny_model, make_cloud_message, topic):
     graph.make(SegmenterNode, model=str(tiny_model), **labelling.FAST)
-    graph.probe.create_subscription(PointCloud2, "/semantic_points", lambda _: None, LATCHED)
+    graph.probe.create_subscription(PointCloud2, topic, lambda _: None, LATCHED)
     points = graph.publisher(PointCloud2, "/points")
-    words = "/probe asks for durability transient_local on /semantic_points, this node offers volatile"
+    words = f"/probe asks for durability transient_local on {topic}, this node offers volatile"
     reports.feed(points, make_cloud_message, DiagnosticStatus.WARN, words)
 
 
@@ -177,6 +178,27 @@ def test_slow_lidar_does_not_hide_that_every_cloud_fails(monkeypatch):
     assert levels[0] == DiagnosticStatus.WARN and levels[-1] == DiagnosticStatus.OK
     # Counters that begin again belong to a node that was configured anew.
     assert judge(state, counted(1, 1))[0] == DiagnosticStatus.OK
+
+
+def judge_at_once(target_hz=0.0, rate_hz=10.0, size_bytes=100_000, **counts):
+    """Judge a node that labels for somebody, by its counters since the start."""
+    every = {"arrived": 0, "published": 0, "failed": 0, "rejected": 0, "replaced": 0, "skipped": 0, "lost_in_transport": 0, **counts}
+    frames = FrameSnapshot(**every, reasons={}, rate_in_hz=rate_hz, rate_out_hz=rate_hz, from_arrival_ms=None, from_stamp_ms=None,
+                           since_arrival_s=0.1, points=9, size_bytes=size_bytes)  # fmt: skip
+    return Verdict().judge(SegmenterState("active", "", True, 1, "/points", target_hz, 10.0, subscribers=1), frames)
+
+
+def test_clouds_lost_on_the_way_are_told_with_what_helps():
+    level, sentence = judge_at_once(arrived=90, lost_in_transport=10)
+    assert level == DiagnosticStatus.WARN and sentence.startswith("10 of the last 100 clouds were lost on the way here; this process")
+    assert "fastdds_large_clouds.xml" in judge_at_once(arrived=90, lost_in_transport=10, size_bytes=1_000_000)[1]
+    assert judge_at_once(arrived=96, lost_in_transport=4) == (DiagnosticStatus.OK, "10.0 Hz")
+
+
+def test_fewer_clouds_than_wanted_are_told():
+    level, sentence = judge_at_once(target_hz=20.0, arrived=100, published=50, replaced=50)
+    assert level == DiagnosticStatus.WARN and sentence.startswith("10.0 Hz out of 20.0 Hz wanted (50 of 100 clouds replaced by newer ones")
+    assert judge_at_once(target_hz=11.0, arrived=100)[0] == DiagnosticStatus.OK
 
 
 @pytest.mark.parametrize(("unit", "fits"), [(1.0, True), (1.3, True), (1 / 255, False), (256.0, False)])

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import time
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rclpy.clock import Clock as RclpyClock
+from rclpy.clock import ClockType
 from rclpy.parameter import Parameter
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage, PointCloud2, PointField
@@ -15,6 +19,8 @@ from std_msgs.msg import String
 
 from xkd_ros.bags.writer import BagWriter
 from xkd_ros.msgs.header import stamp_ns
+from xkd_ros.nodes import callbacks
+from xkd_ros.nodes.callbacks import guarded
 from xkd_ros.nodes.replayer import ReplayerNode
 from xkd_ros.nodes.segmenter import SegmenterNode
 from xkd_ros.nodes.synchronizer import SynchronizerNode
@@ -226,6 +232,21 @@ def test_simulated_time_with_a_looping_bag(graph, labelling, tiny_model, make_cl
     assert counts.failed == counts.rejected == 0 and counts.published + counts.replaced == counts.arrived >= 15
     # Latency is of the simulated clock, and a lap's end makes no outlier of hours.
     assert max(abs(value) for value in counts.from_stamp_ms) < 60_000
+
+
+def test_clock_that_is_set_back_does_not_silence_what_is_logged_now_and_then(graph, monkeypatch, capfd):
+    now_s = {ClockType.SYSTEM_TIME: 1_700_000_000, ClockType.STEADY_TIME: 100}
+    monkeypatch.setattr(RclpyClock, "now", lambda clock: SimpleNamespace(nanoseconds=now_s[clock.clock_type] * SECOND))
+    fail = guarded(graph.probe, lambda: 1 / 0, "nothing divided")
+    logged = []
+    for steady_s, system_s in ((0, 0), (4, 4), (2, -3600)):
+        now_s[ClockType.STEADY_TIME] += steady_s
+        now_s[ClockType.SYSTEM_TIME] += system_s
+        fail()
+        logged.append(capfd.readouterr().err.count("nothing divided"))
+    assert logged == [1, 0, 1]
+    sources = Path(callbacks.__file__).parent.glob("*.py")
+    assert [path.name for path in sources if "throttle_duration_sec" in path.read_text()] == ["callbacks.py"]
 
 
 def test_camera_that_dies_and_returns(graph):

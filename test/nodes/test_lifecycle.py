@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import time
+import weakref
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +20,7 @@ from sensor_msgs.msg import CompressedImage, PointCloud2
 
 from xkd_ros.bags.reader import Bag
 from xkd_ros.nodes import model_loader
+from xkd_ros.nodes.labeller import Labeller
 from xkd_ros.nodes.segmenter import SegmenterNode
 from xkd_ros.pipeline.doctor.ros import find_leaked_segments
 
@@ -169,6 +171,28 @@ def test_deactivated_under_load_every_cloud_is_accounted_for(graph, labelling, m
         assert counts.skipped > 0 and counts.failed == 0
         graph.probe.destroy_publisher(points)
         graph.spin_until(lambda answers=labelled: len(answers) > 0, "what was in work is still published")
+
+
+def test_cleanup_while_a_cloud_is_in_work_keeps_neither_thread_nor_model(graph, labelling, tiny_model, make_cloud_message, monkeypatch):
+    node, points, _ = labelling.start(model=str(tiny_model))
+    begun, free = threading.Event(), threading.Event()
+    label = Labeller.label
+
+    def slowly(*arguments):
+        begun.set()
+        assert free.wait(120)
+        return label(*arguments)
+
+    monkeypatch.setattr(Labeller, "label", slowly)
+    points.publish(make_cloud_message())
+    graph.spin_until(begun.is_set, "the cloud is in work")
+    worker, model = node._stream._worker._thread, weakref.ref(node._stream.labeller)
+    node.trigger_deactivate()
+    node.trigger_cleanup()
+    free.set()
+    worker.join(30)
+    gc.collect()
+    assert not worker.is_alive() and model() is None
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])

@@ -9,7 +9,7 @@ import re
 import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from std_msgs.msg import String
 
@@ -189,6 +189,18 @@ def test_incompatible_qos_is_reported_by_name(graph):
     graph.spin_until(lambda: named_too not in json.loads(statistics[-1].data)["explanation"], "the end of what is no longer true")
 
 
+@pytest.mark.parametrize("topic", ["/synced/points", "/synced/points_rgb", "/synced/camera/camera_info"])
+def test_subscriber_that_hears_no_pairs_is_named(graph, topic):
+    graph.make(SynchronizerNode, images="/cam/compressed")
+    reports = graph.listen(DiagnosticArray, "/diagnostics")
+    latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    graph.probe.create_subscription(CameraInfo if topic.endswith("info") else PointCloud2, topic, lambda _: None, latched)
+    named = f"/probe asks for durability transient_local on {topic}, this node offers volatile"
+    graph.spin_until(lambda: bool(reports) and named in reports[-1].status[0].message, "subscriber and policy by name", 20)
+    # It hides no reason for missing pairs.
+    graph.spin_until(lambda: "no scan has arrived" in reports[-1].status[0].message, "the reason", 20)
+
+
 def test_camera_info_is_heard_however_it_is_offered(graph):
     node = graph.make(SynchronizerNode, images="/cam/picture", input_reliability="reliable")
     best_effort = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
@@ -218,6 +230,9 @@ def test_wrong_set_ups_are_refused(graph, tmp_path):
         graph.make(SynchronizerNode, images="/a,/b", camera_infos="/i")
     with pytest.raises(ConfigError, match="cannot read"):
         graph.make(SynchronizerNode, rig=str(tmp_path / "none.yaml"))
+    for lacking in ({"require_all": False}, {"deadline_s": 1.0}):
+        with pytest.raises(ConfigError, match=f"policy 'exact' knows no {next(iter(lacking))}"):
+            graph.make(SynchronizerNode, images="/a", policy="exact", **lacking)
     with pytest.raises(BagError, match="exists already"):
         graph.make(SynchronizerNode, images="/a", record=str(tmp_path))
 

@@ -67,6 +67,11 @@ class FilteredOutputs:
         """Who listens to any of them."""
         return sum(publisher.get_subscription_count() for publisher in self._publishers.values())
 
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """Resolved names."""
+        return tuple(publisher.topic_name for publisher in self._publishers.values())
+
     def publish(self, labelled: PointCloud2, segmentation: Segmentation, filters: dict[str, PointFilter]) -> None:
         """Publish the points that each filter chooses of a labelled cloud."""
         for topic, publisher in self._publishers.items():

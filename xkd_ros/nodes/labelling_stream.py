@@ -13,7 +13,7 @@ from sensor_msgs.msg import PointCloud2
 from xkd_ros.core.errors import CloudError
 from xkd_ros.core.types import UNKNOWN
 from xkd_ros.msgs.header import stamp_ns
-from xkd_ros.nodes.callbacks import guarded
+from xkd_ros.nodes.callbacks import THROTTLED, guarded
 from xkd_ros.nodes.debug_topics import DebugTopics
 from xkd_ros.nodes.filtered_outputs import FilteredOutputs
 from xkd_ros.nodes.frame_statistics import FrameStatistics, SequenceGaps
@@ -26,8 +26,6 @@ from xkd_ros.nodes.worker import KeepLatestWorker
 if TYPE_CHECKING:
     from xkd_ros.nodes.labeller import Labeller, PoseAt
     from xkd_ros.pipeline.fused_labels import ViewsAt
-
-_LOG_EVERY_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -100,11 +98,14 @@ class LabellingStream:
     def complete(self, state: SegmenterState) -> SegmenterState:
         """Add what the stream and its labeller know to what the node knows."""
         labeller = self.labeller
+        unheard = [
+            sentence for topic in (self.output_topic, *self._filtered.topics) for sentence in unheard_by(self._node, topic, self._qos_out)
+        ]
         return replace(
             state,
             subscribers=self.subscribers,
             deaf_to="; ".join(deaf_to(self._node, self.input_topic, "sensor_msgs/msg/PointCloud2", self._qos_in)),
-            unheard_by="; ".join(unheard_by(self._node, self.output_topic, self._qos_out)),
+            unheard_by="; ".join(unheard),
             in_work_s=self._worker.in_work_s,
             usual_entropy=labeller.usual_entropy if labeller is not None else None,
             complaints=(*(labeller.complaints() if labeller is not None else ()), *state.complaints),
@@ -134,7 +135,8 @@ class LabellingStream:
 
     def close(self) -> bool:
         """Stop, and end the thread; returns False when it is still inside a library."""
-        return self.stop() and self._worker.stop()
+        self.stop()
+        return self._worker.stop(0.0)  # also one that is still busy: it would wait for the next cloud for ever, and keep the model
 
     def destroy(self) -> None:
         """Close, and remove the topics."""
@@ -171,7 +173,7 @@ class LabellingStream:
             done = time.monotonic()
         except CloudError as error:
             self.statistics.fail("rejected", str(error))
-            self._node.get_logger().warning(f"cloud rejected: {error}", throttle_duration_sec=_LOG_EVERY_S)
+            self._node.get_logger().warning(f"cloud rejected: {error}", **THROTTLED)
             return
         except Exception as error:
             if not self._node.context.ok():  # SIGINT came while this cloud was in work: no topic is left to publish on
@@ -179,7 +181,7 @@ class LabellingStream:
                 return
             sentence = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
             self.statistics.fail("failed", sentence)
-            self._node.get_logger().error(f"cloud not labelled: {sentence}", throttle_duration_sec=_LOG_EVERY_S)
+            self._node.get_logger().error(f"cloud not labelled: {sentence}", **THROTTLED)
             return
         stage_ms = {**stage_ms, "publish": 1e3 * (done - before), "total": 1e3 * (done - started)}
         latency_ms = 1e-6 * (self._node.get_clock().now().nanoseconds - stamp_ns(frame.cloud))

@@ -30,7 +30,7 @@ class PairReport:
 
         Args:
             now: Counts since the start.
-            notes: Sentences about what keeps data from coming, such as QoS that does not fit; empty when all is well.
+            notes: Sentences about what keeps data from coming or from being heard, such as QoS that does not fit; empty when all is well.
         """
         moment = time.monotonic()
         self._past.append((moment, copy.deepcopy(now)))
@@ -39,7 +39,7 @@ class PairReport:
         span_s, before = moment - self._past[0][0], self._past[0][1]
         recent = _difference(now, before)
         rate_hz = recent.pairs / span_s if span_s else 0.0
-        complaint = "; ".join(notes) or (recent.explain() if span_s else "")
+        complaint = "; ".join(filter(None, (*notes, recent.explain() if span_s else "")))
         level = DiagnosticStatus.WARN if notes or (span_s >= 1 and not recent.pairs) else DiagnosticStatus.OK
         rows = {
             "scans": now.scans,

@@ -12,10 +12,10 @@ from rclpy.node import Node
 from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import PointCloud2
 
-from xkd_ros.core.errors import BagError, require
+from xkd_ros.core.errors import BagError, ConfigError, require
 from xkd_ros.core.rig import load_rig
 from xkd_ros.msgs.cloud import decode_cloud
-from xkd_ros.nodes.callbacks import every, guarded
+from xkd_ros.nodes.callbacks import THROTTLED, every, guarded
 from xkd_ros.nodes.camera_input import list_sources
 from xkd_ros.nodes.camera_stream import CameraStream
 from xkd_ros.nodes.colouring import colour_scan, make_coloured_cloud
@@ -23,7 +23,7 @@ from xkd_ros.nodes.extrinsics import Extrinsics
 from xkd_ros.nodes.filter_matcher import FilterMatcher
 from xkd_ros.nodes.pair_recorder import PairRecorder
 from xkd_ros.nodes.pair_report import PairReport
-from xkd_ros.nodes.qos import deaf_to, make_profile, subscription_events
+from xkd_ros.nodes.qos import deaf_to, make_profile, subscription_events, unheard_by
 from xkd_ros.nodes.restamp import header_stamp_ns
 from xkd_ros.nodes.running import run_node
 from xkd_ros.nodes.synchronizer_parameters import SYNCHRONIZER, USAGE
@@ -57,10 +57,11 @@ class SynchronizerNode(Node):
         rig = load_rig(values.rig) if values.rig else None
         self._filters: Any = None
         if values.policy != "nearest":
+            self._refuse_what_filters_lack()
             self._filters = require("message_filters", f"policy '{values.policy}'", _INSTALL_FILTERS)
         self.recording_problem = ""
         self._qos_in = make_profile(values.input_reliability, values.input_depth)
-        qos_out = make_profile(values.output_reliability, values.output_depth)
+        qos_out = self._qos_out = make_profile(values.output_reliability, values.output_depth)
         sources = list_sources(rig, values.images, values.camera_infos, values.camera_names)
         self._pairer = NearestPairer(
             round(values.max_dt_s * _NS),
@@ -92,6 +93,11 @@ class SynchronizerNode(Node):
             )
         every(self, 0.05, self._on_tick, "pairing")
         every(self, 1.0, self._publish_report, "statistics")
+
+    def _refuse_what_filters_lack(self) -> None:
+        for name in ("require_all", "deadline_s"):
+            if getattr(self._values, name) != SYNCHRONIZER.specs[name].default:
+                raise ConfigError(f"policy '{self._values.policy}' knows no {name}: leave it out, or use policy:=nearest")
 
     def close(self) -> bool:
         """Finish the recording; one without pairs is not kept."""
@@ -189,7 +195,7 @@ class SynchronizerNode(Node):
             intrinsics, transform = camera.camera(image), self._cam_from_lidar(camera, camera.frame(image_bytes), scan.frame_id)
             if intrinsics is None:
                 sentence = f"no CameraInfo on {camera.source.info_topic} yet; {camera.source.name} cannot colour the scan"
-                self.get_logger().warning(sentence, throttle_duration_sec=5.0)
+                self.get_logger().warning(sentence, **THROTTLED)
             elif transform is not None:
                 views.append((image, intrinsics, transform))
         if views:
@@ -209,6 +215,8 @@ class SynchronizerNode(Node):
         notes += deaf_to(self, self._points_topic, "sensor_msgs/msg/PointCloud2", self._qos_in)
         notes += [sentence for camera in self._cameras for sentence in camera.deaf_to()]
         notes += [f"nobody publishes images on {', '.join(waiting)}"] if waiting else []
+        outputs = [output.topic_name for output in self.publishers if output.qos_profile is self._qos_out]
+        notes += [sentence for topic in outputs for sentence in unheard_by(self, topic, self._qos_out)]
         self._report.publish(self._pairer.statistics, notes)
 
 

@@ -58,12 +58,14 @@ SYNCHRONIZER = ParameterTable(
         ParameterSpec(
             "deadline_s",
             0.5,
-            "A scan whose images have not come by then goes out with what there is, or not at all.",
+            "A scan whose images have not come by then goes out with what there is, or not at all; policy nearest only.",
             0.01,
             60.0,
             fixed=True,
         ),
-        ParameterSpec("require_all", True, "Only scans with an image of every camera; false: one camera is enough.", fixed=True),
+        ParameterSpec(
+            "require_all", True, "Only scans with an image of every camera; false, with policy nearest: one camera is enough.", fixed=True
+        ),
         ParameterSpec("max_waiting", 20, "Scans, and images per camera, that may wait for each other.", 1, 1000, fixed=True),
         ParameterSpec(
             "stamps",
