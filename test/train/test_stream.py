@@ -30,6 +30,14 @@ def test_ranks_share_the_samples_of_one_process() -> None:
         assert sorted(one[step]) == sorted(two[0][step] + two[1][step])
 
 
+@pytest.mark.parametrize("world", [2, 3, 4])
+@pytest.mark.parametrize("batch", [1, 2, 4])
+def test_every_rank_sees_as_many_even_samples_as_odd_ones(world: int, batch: int) -> None:
+    for rank in range(world):
+        samples = np.concatenate(_stream(rank, world, steps=12, batch=batch))
+        assert abs(int((samples % 2 == 0).sum()) - len(samples) / 2) <= 1
+
+
 @pytest.mark.parametrize("balance", [1, 4])
 @pytest.mark.parametrize("accumulate", [1, 3])
 @pytest.mark.parametrize("workers", [0, 1])

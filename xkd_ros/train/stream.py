@@ -51,8 +51,11 @@ class _Windows(Dataset[list[Any]]):
 
     def __getitem__(self, index: int) -> list[Any]:
         count = self._batches * self._batch
-        start = (self._first + index) * count
-        items = [self._sample((start + place) * self._world + self._rank) for place in range(count)]
+        # Methods tell frames with labels from others by whether a number is even: consecutive numbers to each rank, and not always
+        # the first of them to the same one, so that every rank sees as many of both.
+        window = self._first + index
+        start = (window * self._world + (self._rank + window) % self._world) * count
+        items = [self._sample(start + place) for place in range(count)]
         if self._size is not None and self._batches > 1:
             items = [items[place] for places in deal([self._size(item) for item in items], self._batches) for place in places]
         return [self._collate(items[place : place + self._batch]) for place in range(0, count, self._batch)]
