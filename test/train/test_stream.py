@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import resource
+import time
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from xkd_ros.train.config import EngineConfig
 from xkd_ros.train.stream import batches, deal, loading_processes
@@ -55,6 +58,24 @@ def test_a_run_that_continues_sees_the_same_batches(balance: int, accumulate: in
 def test_loading_gets_the_cores_that_training_leaves(wanted, device, world, found, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 16)
     assert loading_processes(wanted, device, world) == found
+
+
+def test_tensors_that_wait_do_not_run_out_of_open_files() -> None:
+    """Ten windows of 40 tensors wait for the first one; with a limit of 256 that was an error."""
+
+    def sample(number: int) -> torch.Tensor:
+        time.sleep(1.0 if number == 0 else 0.0)
+        return torch.full((2,), number)
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    try:
+        fabric: Any = SimpleNamespace(global_rank=0, world_size=1, device="cpu")
+        config = EngineConfig(steps=400, batch=1, balance_steps=40, workers=5)
+        found = [int(batch[0][0]) for batch in batches(sample, lambda items: items, None, config, fabric, 0)]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert found == list(range(400))
 
 
 def test_a_window_loses_and_repeats_nothing() -> None:

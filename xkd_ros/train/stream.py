@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -91,12 +92,20 @@ def batches(
     windows = _Windows(sample, collate, size, config, fabric, first)
     # batch_size None: a window is collated already.
     workers = loading_processes(config.workers, fabric.device, fabric.world_size)
-    loader: Iterable[list[Any]] = DataLoader(
-        windows, batch_size=None, collate_fn=_unchanged, num_workers=workers, persistent_workers=workers > 0
-    )
+    ahead: dict[str, Any] = {}
+    if workers:
+        _allow_open_files()
+        ahead = {"persistent_workers": True, "prefetch_factor": 1 if config.balance_steps * config.accumulate > 1 else 2}
+    loader: Iterable[list[Any]] = DataLoader(windows, batch_size=None, collate_fn=_unchanged, num_workers=workers, **ahead)
     for number, window in enumerate(loader):
         for batch in window[skipped * config.accumulate if number == 0 else 0 :]:
             yield batch.to(fabric.device) if hasattr(batch, "to") else batch
+
+
+def _allow_open_files() -> None:
+    """Raise this process's limit: a tensor that a loading process hands over is an open file, and of those a window has dozens."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _unchanged(window: list[Any]) -> list[Any]:
