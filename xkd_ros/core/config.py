@@ -82,7 +82,7 @@ def _read_yaml(path: Path) -> object:
             raise ConfigError(f"{path} has {path.stat().st_size} bytes, too large for a configuration file")
         text = path.read_text(encoding="utf-8")
         # To YAML 1.1, JSON's 1e-7 is a word.
-        content = json.loads(text) if path.suffix == ".json" else yaml.load(text, _StrictLoader)  # noqa: S506 - a SafeLoader
+        content = json.loads(text) if path.suffix == ".json" else _StrictLoader(text).get_single_data()
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
     except _BROKEN as error:
