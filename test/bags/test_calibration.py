@@ -80,6 +80,32 @@ def test_transforms_of_old_drivers_on_tf_count_while_they_stand_still(tmp_path: 
         rig_from_bag(path)
 
 
+def test_a_joint_that_first_moves_late_is_no_part_of_the_rig(tmp_path: Path, typestore: Any, drive: Any) -> None:
+    still = {("lidar", "mount"): np.eye(4), ("mount", "camera_optical"): invert(drive.cam_from_lidar)}
+    turned = {("lidar", "mount"): make_transform(rotation_from_rpy(0, 0, 0.2), [0, 0, 0])}
+    with pytest.raises(CalibrationError, match="no transform"):
+        rig_from_bag(write_drive(tmp_path / "late", typestore.types, drive, tf_topic="/tf", tf=[still] * 2500 + [turned]))
+
+
+def test_a_bad_transform_is_named_once(tmp_path: Path, typestore: Any, drive: Any) -> None:
+    still = {("lidar", "camera_optical"): invert(drive.cam_from_lidar)}
+    messages = [
+        make_transforms({**still, ("base_link", "wheel"): make_transform(np.eye(3), [k, 0, 0])}, 1, typestore.types) for k in range(4)
+    ]
+    for message in messages:
+        message.transforms[1].transform.rotation.w = 0.0
+    path = write_drive(tmp_path / "bad", typestore.types, drive, tf=[])
+    with BagWriter(tmp_path / "both") as writer, Bag(path) as bag:
+        for record in bag.records():
+            writer.copy(record)
+        for message in messages:
+            writer.write("/tf", message, 20)
+    with Bag(tmp_path / "both") as bag:
+        calibration = read_calibration(bag)
+    assert len(calibration.problems) == 1 and "transform base_link -> wheel" in calibration.problems[0]
+    np.testing.assert_allclose(calibration.rig.cameras[0].transform(), drive.cam_from_lidar, atol=1e-12)
+
+
 def test_the_mounting_comes_from_the_base_where_it_is_tilted(tmp_path: Path, typestore: Any, drive: Any) -> None:
     camera = {("lidar", "camera_optical"): invert(drive.cam_from_lidar)}
     tilt = rotation_from_rpy(*np.radians([3.0, -7.0, 20.0]))

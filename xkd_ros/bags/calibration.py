@@ -25,13 +25,14 @@ from xkd_ros.msgs.transform_tree import TransformTree
 
 _LOG = logging.getLogger(__name__)
 Message = tuple[str, int, Any]
-# Frames that are level with the ground on a standing robot (REP 105, REP 120), best first.
-_LEVEL_FRAMES = ("base_footprint", "base_link")
+WORLD_FRAMES = ("odom", "map", "world")
+"""Frames that a robot moves in, best first: `odom` drifts but never jumps (REP 105)."""
+BASE_FRAMES = ("base_footprint", "base_link")
+"""Frames of the robot that are level with the ground while it stands (REP 105, REP 120), best first."""
 # A smaller tilt in the transforms is as likely a placeholder as a measurement: the scans decide then.
 _REAL_TILT_DEG = 0.5
 # A rig does not move: what moves more than this between messages is a joint.
 _STEADY_M, _STEADY_RAD = 0.02, 0.02
-_MOST_MOVING_TRANSFORMS = 2000
 
 
 @dataclass
@@ -41,10 +42,12 @@ class Calibration:
     Attributes:
         rig: Lidar and the cameras that are complete.
         problems: One line per camera that is left out, and per thing that looks wrong.
+        tree: The transforms that do not move; see `static_transforms`.
     """
 
     rig: RigConfig
     problems: list[str] = field(default_factory=list)
+    tree: TransformTree = field(default_factory=TransformTree)
 
 
 def rig_from_bag(path: str | Path, points: str | None = None, rig: str | Path | None = None) -> RigConfig:
@@ -91,7 +94,7 @@ def read_calibration(recording: Recording, points: str | None = None, override: 
     calibration = Calibration(
         RigConfig(name=recording.path.stem, lidar=LidarConfig(topic=points_topic, frame_id=lidar_frame, rpy_deg=None, height_m=None))
     )
-    tree = static_transforms(recording, calibration.problems)
+    tree = calibration.tree = static_transforms(recording, calibration.problems)
     _read_mounting(calibration.rig.lidar, tree)
     given = {camera.topic for camera in override.cameras} if override is not None else set()
     for topics in find_cameras(recording):
@@ -175,7 +178,7 @@ def _not_optical(cam_from_lidar: np.ndarray) -> str:
 
 
 def _read_mounting(lidar: LidarConfig, tree: TransformTree) -> None:
-    for frame in _LEVEL_FRAMES:
+    for frame in BASE_FRAMES:
         if frame not in tree.frames or lidar.frame_id not in tree.frames:
             continue
         try:
@@ -201,32 +204,54 @@ def _rpy(rotation: np.ndarray) -> np.ndarray:
 
 
 def static_transforms(recording: Recording, problems: list[str]) -> TransformTree:
-    """Collect the static transforms, and of the moving ones those that do not move; what is wrong is added to `problems`."""
+    """Collect the static transforms, and of the moving ones those that do not move in the whole recording.
+
+    Where the robot is in the world is odometry and no part of a rig, also while the robot stands.
+
+    Args:
+        recording: Open.
+        problems: Gets one line for everything that is wrong.
+    """
     tree = TransformTree()
-    topics = [info for info in recording.topics.values() if info.type in TRANSFORMS and info.count]
-    static = [info.name for info in topics if info.name.endswith("static") or (info.qos and info.qos.durability == "transient_local")]
-    moving = [info.name for info in topics if info.name not in static]
+    static, moving = transform_topics(recording)
     for _, _, message in until_damage(recording.messages(static), problems) if static else ():
         _add(tree, message, problems)
     if not moving:
         return tree
     seen: dict[tuple[str, str], np.ndarray] = {}
     unsteady: set[tuple[str, str]] = set()
-    for count, (_, _, message) in enumerate(until_damage(recording.messages(moving), problems)):
-        if count == _MOST_MOVING_TRANSFORMS:
-            break
+    damaged: dict[tuple[str, str], str] = {}
+    for _, _, message in until_damage(recording.messages(moving), problems):
         for stamped in message.transforms:
+            edge = transform_frames(stamped)
+            if edge[0] in WORLD_FRAMES or edge in unsteady:
+                continue
             single = TransformTree()
-            _add(single, _One([stamped]), problems)
-            for edge in single.edges:
-                first = seen.setdefault(edge, single.edges[edge])
-                if _moved(first, single.edges[edge]):
+            try:
+                single.add_message(_One([stamped]))
+            except CalibrationError as error:
+                damaged.setdefault(edge, str(error))
+            for matrix in single.edges.values():
+                if _moved(seen.setdefault(edge, matrix), matrix):
                     unsteady.add(edge)
+    problems += [problem for problem in damaged.values() if problem not in problems]
     known = {child for _, child in tree.edges}
     for edge, parent_from_child in seen.items():
         if edge not in unsteady and edge[1] not in known:
             tree.add(*edge, parent_from_child)
     return tree
+
+
+def transform_topics(recording: Recording) -> tuple[list[str], list[str]]:
+    """Name the topics of static and of moving transforms."""
+    topics = [info for info in recording.topics.values() if info.type in TRANSFORMS and info.count]
+    static = [info.name for info in topics if info.name.endswith("static") or (info.qos and info.qos.durability == "transient_local")]
+    return static, [info.name for info in topics if info.name not in static]
+
+
+def transform_frames(stamped: Any) -> tuple[str, str]:
+    """Name parent and child of a geometry_msgs/TransformStamped, without the slash of ROS 1."""
+    return frame_id(stamped), str(stamped.child_frame_id).lstrip("/")
 
 
 def until_damage(messages: Iterator[Message], problems: list[str]) -> Iterator[Message]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from xkd_ros.bags.calibration import at_image_size, read_calibration, static_transforms
+from xkd_ros.bags.calibration import at_image_size, read_calibration
 from xkd_ros.bags.folder import Recording, open_recording
 from xkd_ros.bags.frame_checks import check_pairs, check_view
 from xkd_ros.bags.frame_config import FrameConfig
@@ -92,8 +92,7 @@ def _survey(recording: Recording, topic: str | None, rigs: Sequence[RigConfig], 
     check_pairs(plan, str(path), rig.lidar.topic, [camera.topic for camera in rig.cameras], not config.keep_unpaired)
     cloud = recording.first(rig.lidar.topic)
     lidar_frame = "" if cloud is None else frame_id(cloud)
-    tree = static_transforms(recording, [])
-    track = read_track(recording, lidar_frame, rig.lidar, tree, notes)
+    track = read_track(recording, lidar_frame, rig.lidar, calibration.tree, notes)
     if track is not None and not any(track.covers(frame.stamp_ns, frame.stamp_ns) for frame in plan.frames):
         notes.append(f"{track.name}: its poses are not of the time of the scans, not used")
         track = None

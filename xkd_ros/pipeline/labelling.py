@@ -10,7 +10,7 @@ import numpy as np
 from rich.markup import escape
 from rich.table import Table
 
-from xkd_ros.bags.calibration import find_points, read_calibration, static_transforms
+from xkd_ros.bags.calibration import Calibration, find_points, read_calibration
 from xkd_ros.bags.folder import Recording, open_recording
 from xkd_ros.bags.kitti import KittiWriter
 from xkd_ros.bags.odometry import read_track
@@ -20,7 +20,7 @@ from xkd_ros.bags.ros2_form import ros2_types
 from xkd_ros.bags.writer import BagWriter
 from xkd_ros.core.errors import BagError, CloudError
 from xkd_ros.core.labels import LabelSet
-from xkd_ros.core.rig import LidarConfig, load_rig
+from xkd_ros.core.rig import load_rig
 from xkd_ros.core.types import Scan, Segmentation
 from xkd_ros.evaluate.pictures import draw_scan
 from xkd_ros.msgs.cloud import decode_cloud
@@ -81,9 +81,9 @@ def label_bag(
         if OUTPUT_TOPIC in recording.topics:
             raise BagError(f"{bag} already has {OUTPUT_TOPIC}; label the original recording")
         seen = RecordedPictures(bag, points_topic, rig, FRESH_MS) if head else None
-        lidar = read_calibration(recording, points_topic, given).rig.lidar
-        sequence = _kitti_writer(kitti, recording, points_topic, lidar, segmenter.card.labels) if kitti else None
-        job = _Labelling(segmenter, lidar.rotation(), pictures, head, seen, ply, sequence)
+        calibration = read_calibration(recording, points_topic, given)
+        sequence = _kitti_writer(kitti, recording, points_topic, calibration, segmenter.card.labels) if kitti else None
+        job = _Labelling(segmenter, calibration.rig.lidar.rotation(), pictures, head, seen, ply, sequence)
         total = sum(info.count for info in recording.topics.values())
         damage: BagError | None = None
         with seen or nullcontext(), sequence or nullcontext(), BagWriter(out) as writer, make_progress() as display:
@@ -182,12 +182,12 @@ class _Labelling:
             console.print(f"{np.median(self._ms):.0f} ms per scan (median); written to {escape(str(out))}")
 
 
-def _kitti_writer(folder: Path, recording: Recording, topic: str, lidar: LidarConfig, labels: LabelSet) -> KittiWriter:
+def _kitti_writer(folder: Path, recording: Recording, topic: str, calibration: Calibration, labels: LabelSet) -> KittiWriter:
     """Start a sequence with the poses that the recording has."""
     notes: list[str] = []
     cloud = recording.first(topic)
     frame = "" if cloud is None else frame_id(cloud)
-    track = read_track(recording, frame, lidar, static_transforms(recording, notes), notes)
+    track = read_track(recording, frame, calibration.rig.lidar, calibration.tree, notes)
     writer = KittiWriter(folder, labels, track)
     writer.notes += notes
     return writer
