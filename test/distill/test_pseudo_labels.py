@@ -165,6 +165,21 @@ def test_a_jump_of_the_odometry_ends_a_drive() -> None:
     assert [drive.numbers for drive in find_drives(frames)] == [(0, 1, 2, 3), (4, 5, 6, 7)]
 
 
+def test_a_turn_of_the_odometry_on_the_spot_ends_a_drive() -> None:
+    frames = Frames((("a", 8),))
+    place = frames._frames[4].world_from_lidar
+    turned = place @ se3.make_transform(se3.rotation_from_rpy(0, 0, 1.6), np.zeros(3)) @ se3.invert(place)
+    frames._frames[4:] = [replace(frame, world_from_lidar=turned @ frame.world_from_lidar) for frame in frames._frames[4:]]
+    assert [drive.numbers for drive in find_drives(frames)] == [(0, 1, 2, 3), (4, 5, 6, 7)]
+
+
+@pytest.mark.parametrize(("pause_s", "drives"), [(4, 1), (6, 2)])
+def test_a_long_pause_ends_a_drive(pause_s: int, drives: int) -> None:
+    frames = Frames((("a", 8),))
+    frames._frames[4:] = [replace(frame, stamp_ns=frame.stamp_ns + pause_s * 1_000_000_000) for frame in frames._frames[4:]]
+    assert len(find_drives(frames)) == drives
+
+
 class InTwelve(LabelStore):
     """The same labels, said to be of the twelve classes: the first three are the same, the fourth is one of the others."""
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from xkd_ros.distill.frame_samples import Frames, RecordedFrame
-from xkd_ros.pairing.pose_track import FASTEST_MPS
+from xkd_ros.pairing.pose_track import is_possible_motion
 
-_POSE_NOISE_M = 0.05
+# Over a longer pause the fastest robot could be anywhere: whether its odometry began anew meanwhile cannot be told.
+_LONGEST_PAUSE_S = 5.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +31,8 @@ class Drive:
 def find_drives(frames: Frames, consolidate: bool = True) -> list[Drive]:
     """Group the frames that may vote on each other: same recording and rig, following each other in one split, with poses.
 
-    Where the odometry jumps, as after a reset, another group begins: what lies on the two sides is not in one world.
+    Where the odometry jumps or turns as no robot can, as after a reset, and after a pause of seconds, another group begins: what
+    lies on the two sides may not be in one world.
 
     Args:
         frames: The store; only scans are read.
@@ -58,5 +60,4 @@ def _follows(before: RecordedFrame, scan: RecordedFrame) -> bool:
     if before.world_from_lidar is None or scan.world_from_lidar is None:
         return False
     seconds = abs(scan.stamp_ns - before.stamp_ns) * 1e-9
-    metres = float(np.linalg.norm(scan.world_from_lidar[:3, 3] - before.world_from_lidar[:3, 3]))
-    return metres <= FASTEST_MPS * seconds + _POSE_NOISE_M
+    return seconds <= _LONGEST_PAUSE_S and is_possible_motion(before.world_from_lidar, scan.world_from_lidar, seconds)
