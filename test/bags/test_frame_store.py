@@ -203,6 +203,12 @@ def test_several_recordings_and_rigs_are_merged(tmp_path: Path, walk: Path, room
     assert {store.scan(n).source for n in range(len(store))} == {"walk", "second", "walk_3", "walk_2"}
 
 
+def test_a_recording_and_its_copy_are_refused(tmp_path: Path, walk: Path) -> None:
+    copy = shutil.copytree(walk, tmp_path / "copy")
+    with pytest.raises(BagError, match=r"walk and .*copy are the same recording: give it once"):
+        write_frames([walk, copy], tmp_path / "frames", CONFIG)
+
+
 def test_jpeg_pictures_stay_as_they_came(tmp_path: Path, room_walk: Any) -> None:
     from xkd_ros.bags.reader import Bag
 

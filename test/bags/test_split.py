@@ -93,6 +93,29 @@ def test_by_recording_every_rig_is_everywhere() -> None:
     assert [split[0] for split in three] == [0, 1, 2]
 
 
+@pytest.mark.parametrize(("files", "kind"), [(8, "auto"), (4, "auto"), (3, "bag")])
+def test_files_of_one_drive_are_kept_apart_by_the_gap_too(files: int, kind: str) -> None:
+    parts = np.array_split(stamps(4800), files)
+    found, notes = assign_splits(parts, [str(n) for n in range(files)], ["a"] * files, paths(files), FrameConfig(split=kind))
+    moments, split = np.concatenate(parts), np.concatenate(found)
+    kept = split != GAP
+    moments, split = moments[kept], split[kept]
+    changes = np.flatnonzero(np.diff(split))
+    assert not notes and len(changes) >= 2 and (np.diff(moments)[changes] >= 1e9 - 1e3).all()
+    assert np.bincount(split).min() > 500
+
+
+def test_recordings_that_do_not_follow_each_other_are_left_alone() -> None:
+    config, names = FrameConfig(split="bag"), [str(n) for n in range(3)]
+    for starts in ((0, 0, 0), (0, 10, 20), (0, 31.1, 62.2)):
+        values = [stamps(300) + round(start * 1e9) for start in starts]
+        found, _ = assign_splits(values, names, ["a"] * 3, paths(3), config)
+        assert [set(split.tolist()) for split in found] == [{0}, {1}, {2}]
+    # Three frames cannot afford a second.
+    found, _ = assign_splits([stamps(3) + n * 300_000_000 for n in range(3)], names, ["a"] * 3, paths(3), config)
+    assert [set(split.tolist()) for split in found] == [{0}, {1}, {2}]
+
+
 def test_shares_must_add_up() -> None:
     for shares in ((0.7, 0.2, 0.2), (0.0, 0.5, 0.5), (1.2, -0.1, -0.1)):
         with pytest.raises(ValidationError, match="add up to 1"):

@@ -135,8 +135,11 @@ def prepare_job(
         if surveyed:
             surveyed(number, len(bags), {})
         found = survey_sources(bag, rigs, labels, config)
+        own = bag_hash(found[0].source.path) if hashed else ""
+        if own and own in hashes:
+            raise BagError(f"{surveys[hashes.index(own)].source.path} and {bag} are the same recording: give it once")
         surveys += found
-        hashes += [bag_hash(found[0].source.path) if hashed else ""] * len(found)
+        hashes += [own] * len(found)
     sources = [survey.source for survey in surveys]
     _name_apart(sources)
     _merge_rigs(sources)

@@ -116,7 +116,8 @@ def write_frames(
         progress: Called with recordings looked at and recordings in all, then with frames done, frames in all, and `frames_per_s`.
         announce: Gets the lines of the estimate before anything is written.
     Raises:
-        BagError: no frame to be had and why, labels that fit nothing, no room, or a folder that holds something else.
+        BagError: no frame to be had and why, a recording and its copy, labels that fit nothing, no room, or a folder that holds
+            something else.
         CalibrationError: no calibrated camera, or one that sees nothing, for example because its extrinsic is inverted.
     """
     out = Path(out)

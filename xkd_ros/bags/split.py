@@ -1,6 +1,7 @@
 """Which frames are for training, for choosing and for the final test, so that no place is on two sides.
 
-Neighbouring scans look alike: a random split would test on what was learnt. So whole recordings, or contiguous blocks with a gap.
+Neighbouring scans look alike: a random split would test on what was learnt. So whole recordings, or contiguous blocks with a gap, which
+also lies between recordings where one goes on where another ended.
 """
 
 from __future__ import annotations
@@ -52,17 +53,37 @@ def assign_splits(
         if config.split == "bag" and len(members) < 3:
             notes.append(f"rig {' + '.join(kind)} has {len(members)} recordings: too few to split by recording, so by blocks")
         if (config.split == "bag" and len(members) >= 3) or (config.split == "auto" and whole):
-            for indices, split in zip(members, _by_count(len(members), config.shares)):
-                for index in indices:
-                    splits[index][:] = split
-            continue
-        for indices, stamps in zip(members, moments):
-            chosen, note = _blocks(stamps, config)
+            chosen = [np.full(size, split, np.int64) for size, split in zip(sizes, _by_count(len(members), config.shares))]
+        else:
+            chosen = []
+            for indices, stamps in zip(members, moments):
+                blocks, note = _blocks(stamps, config)
+                chosen.append(blocks)
+                if note:
+                    notes.append(f"{names[indices[0]]}: {note}")
+        _part_successors(moments, chosen, config.gap_s)
+        for indices, stamps, split in zip(members, moments, chosen):
             for index in indices:
-                splits[index] = chosen if len(indices) == 1 else chosen[np.searchsorted(stamps, stamps_ns[index])]
-            if note:
-                notes.append(f"{names[indices[0]]}: {note}")
+                splits[index] = split if len(indices) == 1 else split[np.searchsorted(stamps, stamps_ns[index])]
     return splits, notes
+
+
+def _part_successors(moments: Sequence[np.ndarray], splits: Sequence[np.ndarray], gap_s: float) -> None:
+    """Leave out, in place, the first frames of a recording that follow within the gap on frames of another split in one before it.
+
+    Recordings that overlap in time are of several robots, or of clocks that say nothing: only one that began after another ended goes on
+    from there. As in a recording, the gap takes a quarter at most.
+    """
+    for stamps, split in zip(moments, splits):
+        first, last = int(stamps.min()), int(stamps.max())
+        gap_ns = min(gap_s * 1e9, _LARGEST_GAP_SHARE * (last - first))
+        for earlier, other in zip(moments, splits):
+            if not 0 < first - int(earlier.max()) < gap_ns:
+                continue
+            for kind in range(len(SPLITS)):
+                known = earlier[other == kind]
+                if len(known):
+                    split[(split != kind) & (stamps - known.max() < gap_ns)] = GAP
 
 
 def _moments(stamps_ns: list[np.ndarray]) -> np.ndarray:
