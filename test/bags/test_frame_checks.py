@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import shutil
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,9 @@ from xkd_ros.bags.overlay import calib_check
 from xkd_ros.bags.reader import Bag
 from xkd_ros.bags.writer import BagWriter
 from xkd_ros.core.errors import BagError, CalibrationError
-from xkd_ros.core.rig import LidarConfig, load_rig, save_rig
+from xkd_ros.core.rig import LidarConfig, RigConfig, load_rig, save_rig
 from xkd_ros.core.se3 import invert, make_transform, rotation_from_rpy
-from xkd_ros.msgs.build import make_transforms
+from xkd_ros.msgs.build import make_cloud, make_transforms
 from xkd_ros.msgs.pose import read_pose
 from xkd_ros.msgs.transform_tree import TransformTree
 
@@ -226,6 +227,58 @@ def test_scribble_files_that_are_wrong_are_named(tmp_path: Path, room_walk: Any,
     with pytest.raises(BagError, match=message) as error:
         write_frames([bag], tmp_path / "again", CONFIG, labels=tmp_path / "labels")
     assert str(path) in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.fixture
+def two_lidars(tmp_path: Path, typestore: Any, room_walk: Any) -> Path:
+    """A recording of /front/points and /back/points with equal stamps and equal numbers of points."""
+    with BagWriter(tmp_path / "two") as writer:
+        for number in range(4):
+            for seed, name in ((0, "front"), (100, "back")):
+                scan = replace(room_walk.scan(seed + number), stamp_ns=room_walk.scan(number).stamp_ns, frame_id=name)
+                writer.write(f"/{name}/points", make_cloud(scan, typestore.types), scan.stamp_ns)
+    return tmp_path / "two"
+
+
+BOTH = CONFIG.model_copy(update={"points": ("/front/points", "/back/points"), "keep_unpaired": True})
+
+
+def test_labels_of_one_lidar_are_not_given_to_another(tmp_path: Path, two_lidars: Path, room_walk: Any) -> None:
+    labels = tmp_path / "labels"
+    labels.mkdir()
+    np.savez(labels / f"{room_walk.start_ns}.npz", indoor12=np.zeros(1200, np.uint8))
+    with pytest.raises(BagError, match=r"of /front/points and of /back/points: .* a folder of its own, front_points and back_points"):
+        write_frames([two_lidars], tmp_path / "frames", BOTH, labels=labels)
+    (labels / "back_points").mkdir()
+    np.savez(labels / "back_points" / f"{room_walk.start_ns}.npz", indoor12=np.full(1200, 3, np.uint8))
+    store = write_frames([two_lidars], tmp_path / "frames", BOTH, labels=labels)
+    assert [(source.points_topic, source.truth_frames) for source in store.manifest.sources] == [("/front/points", 0), ("/back/points", 1)]
+    found = [frame.truth for frame in map(store.scan, range(len(store))) if frame.truth is not None]
+    assert [set(truth.tolist()) for truth in found] == [{3}]
+
+
+def test_a_single_rig_file_counts_whatever_its_topic(tmp_path: Path, two_lidars: Path, room_walk: Any) -> None:
+    walks = [room_walk.write(tmp_path / "walk", scans=4), two_lidars]
+    rig = calib(walks[0], tmp_path / "rig.yaml")
+    rig.name, rig.lidar.topic, rig.lidar.rpy_deg = "mine", "/before_remapping", (1.0, 2.0, 0.0)
+    save_rig(rig, tmp_path / "rig.yaml")
+    chosen = prepare(walks[0], CONFIG.model_copy(update={"points": ("/points",)}), tmp_path / "rig.yaml").surveys[0].source
+    assert (chosen.rig.name, chosen.rig.lidar.topic, chosen.rig.lidar.rpy_deg) == ("mine", "/points", (1.0, 2.0, 0.0))
+    # Whose mounting it would be of two lidars, nothing tells.
+    for survey in prepare(two_lidars, BOTH, tmp_path / "rig.yaml").surveys:
+        assert survey.source.rig.lidar.rpy_deg is None
+        assert f"no rig file is of {survey.source.rig.lidar.topic}: mine not used" in survey.source.notes
+
+
+def test_one_rig_file_for_recordings_of_other_topics(tmp_path: Path, typestore: Any, room_walk: Any) -> None:
+    bags = [tmp_path / "a", tmp_path / "b"]
+    for bag in bags:
+        with BagWriter(bag) as writer:
+            for scan in map(room_walk.scan, range(4)):
+                writer.write(f"/{bag.name}/points", make_cloud(scan, typestore.types), scan.stamp_ns)
+    save_rig(RigConfig(name="mine", lidar=LidarConfig(topic="/points")), tmp_path / "rig.yaml")
+    job = prepare_job(bags, CONFIG.model_copy(update={"keep_unpaired": True}), tmp_path / "rig.yaml", None, hashed=False)
+    assert [survey.source.rig.lidar.topic for survey in job.surveys] == ["/a/points", "/b/points"]
 
 
 def test_poses_that_cannot_be_used_say_why(tmp_path: Path, room_walk: Any) -> None:

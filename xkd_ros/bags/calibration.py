@@ -108,7 +108,8 @@ def read_calibration(recording: Recording, points: str | None = None, override: 
         names = {camera.name for camera in override.cameras}
         absent = [camera.topic for camera in override.cameras if camera.topic not in recording.topics]
         calibration.problems += [f"camera {topic} of rig '{override.name}' has no topic in {recording.path}" for topic in absent]
-        calibration.rig.name, calibration.rig.lidar = override.name, override.lidar
+        # A copy: each recording has its own topic and frame, of one rig file.
+        calibration.rig.name, calibration.rig.lidar = override.name, override.lidar.model_copy()
         calibration.rig.cameras = [*override.cameras, *(c for c in calibration.rig.cameras if c.name not in names)]
     return calibration
 

@@ -64,27 +64,32 @@ def survey_sources(path: Path, rigs: Sequence[RigConfig], labels: Path | None, c
 
     Args:
         path: Bag, or folder of PLY/PCD files.
-        rigs: Rig files; the one whose lidar the recording has is used, a single one always.
-        labels: Folder of label files, or None.
+        rigs: Rig files; the one whose lidar the recording has is used, a single one always unless there are several lidars.
+        labels: Folder of label files, or None. Of several lidars each has a folder of its own in it, named after the topic:
+            `front_points` for /front/points.
         config: Settings.
     Raises:
-        BagError: nothing to read, nothing pairs, clocks apart.
+        BagError: nothing to read, nothing pairs, clocks apart, labels that would go to the scans of two lidars.
         CalibrationError: no calibrated camera, or a calibration that cannot be right.
     """
     with open_recording(path) as recording:
-        return [_survey(recording, topic, rigs, labels, config) for topic in config.points or (None,)]
+        surveys = [_survey(recording, topic, rigs, labels, config) for topic in config.points or (None,)]
+    _check_labels([survey.source for survey in surveys])
+    return surveys
 
 
 def _survey(recording: Recording, topic: str | None, rigs: Sequence[RigConfig], labels: Path | None, config: FrameConfig) -> Survey:
     path = recording.path
-    override = _choose_rig(recording, topic, rigs)
+    override = _choose_rig(recording, topic, rigs, several=len(config.points) > 1)
     calibration = read_calibration(recording, topic, override)
     rig, notes = calibration.rig, list(calibration.problems)
     rig.lidar.topic = recording.find_points_topic(topic or (rig.lidar.topic if rig.lidar.topic in recording.topics else None))
     if override is None and (name := simulation_facts(path).get("rig")):
         rig.name = str(name)
     if len(config.points) > 1:
-        rig.name = f"{rig.name}_{rig.lidar.topic.strip('/').replace('/', '_')}"
+        rig.name = f"{rig.name}_{_plain(rig.lidar.topic)}"
+    if rigs and override is None:
+        notes.append(f"no rig file is of {rig.lidar.topic}: {', '.join(given.name for given in rigs)} not used")
     rig.cameras = _usable_cameras(recording, rig.cameras, notes)
     if not rig.cameras and not config.keep_unpaired:
         raise CalibrationError(f"no calibrated camera in {path}: {'; '.join(notes) or 'it has no camera'}")
@@ -99,7 +104,7 @@ def _survey(recording: Recording, topic: str | None, rigs: Sequence[RigConfig], 
     if track is None:
         notes.append("no poses: sweeps stay as they are, and pictures are taken as made at the time of the scan")
     source = FrameSource(path, path.stem, rig, plan, config, track, None, notes=notes + plan.notes)
-    for folder in dict.fromkeys((labels, None)):
+    for folder in dict.fromkeys((_label_folder(labels, rig.lidar.topic, config), None)):
         # Labels given for other recordings do not hide the ones that a simulation brings along.
         source.truth = find_truth(path, folder, config)
         if source.has_labels():
@@ -107,7 +112,7 @@ def _survey(recording: Recording, topic: str | None, rigs: Sequence[RigConfig], 
     return _sample(recording, source)
 
 
-def _choose_rig(recording: Recording, topic: str | None, rigs: Sequence[RigConfig]) -> RigConfig | None:
+def _choose_rig(recording: Recording, topic: str | None, rigs: Sequence[RigConfig], several: bool) -> RigConfig | None:
     wanted = {topic} if topic is not None else set(recording.topics)
     fitting = [rig for rig in rigs if rig.lidar.topic in wanted]
     if len(fitting) > 1:
@@ -116,7 +121,34 @@ def _choose_rig(recording: Recording, topic: str | None, rigs: Sequence[RigConfi
         )
     if fitting:
         return fitting[0]
-    return rigs[0] if len(rigs) == 1 and topic is None else None
+    return rigs[0] if len(rigs) == 1 and not several else None
+
+
+def _plain(topic: str) -> str:
+    """Name a topic as files and rigs can be named."""
+    return topic.strip("/").replace("/", "_")
+
+
+def _label_folder(labels: Path | None, topic: str, config: FrameConfig) -> Path | None:
+    if labels is None or not any((labels / _plain(point)).is_dir() for point in config.points):
+        return labels
+    own = labels / _plain(topic)
+    return own if own.is_dir() else None
+
+
+def _check_labels(sources: Sequence[FrameSource]) -> None:
+    """Refuse labels that scans of two lidars lay claim to: a stamp alone does not tell whose points they name."""
+    owners: dict[Path, str] = {}
+    for source in sources if len(sources) > 1 else ():
+        topic = source.rig.lidar.topic
+        for frame in source.plan.frames:
+            file = None if source.truth is None else source.truth.file(frame.stamp_ns)
+            if file is not None and owners.setdefault(file, topic) != topic:
+                both = owners[file], topic
+                raise BagError(
+                    f"{file} has the stamp of a scan of {' and of '.join(both)}: labels of each lidar belong in a folder of its own,"
+                    f" {' and '.join(map(_plain, both))}"
+                )
 
 
 def _usable_cameras(recording: Recording, cameras: Sequence[CameraConfig], notes: list[str]) -> list[CameraConfig]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import zipfile
+from bisect import bisect_left
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +47,10 @@ class Truth:
     class_map: dict[int, int] | None = None
     column: str | None = None
 
+    @cached_property
+    def _stamps(self) -> list[int]:
+        return sorted(self.files)
+
     def labels(self, scan: Scan, stamp_ns: int) -> np.ndarray | None:
         """Return (N,) uint8 labels of a scan as it was recorded, 255 unknown; None where there is no file for it.
 
@@ -67,7 +73,8 @@ class Truth:
         """Find the label file of a scan by its stamp."""
         if stamp_ns in self.files or not self.files:
             return self.files.get(stamp_ns)
-        nearest = min(self.files, key=lambda stamp: abs(stamp - stamp_ns))
+        place = bisect_left(self._stamps, stamp_ns)
+        nearest = min(self._stamps[max(0, place - 1) : place + 1], key=lambda stamp: abs(stamp - stamp_ns))
         return self.files[nearest] if abs(nearest - stamp_ns) < _SAME_NS else None
 
 
