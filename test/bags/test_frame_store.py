@@ -16,11 +16,16 @@ import pytest
 
 from xkd_ros.bags import frame_store
 from xkd_ros.bags.array_file import open_array
+from xkd_ros.bags.frame import View
 from xkd_ros.bags.frame_config import FrameConfig
 from xkd_ros.bags.frame_store import FrameStore
 from xkd_ros.bags.frame_writer import estimate_size, write_frames
+from xkd_ros.bags.writer import BagWriter
 from xkd_ros.core.errors import BagError, CalibrationError
-from xkd_ros.core.se3 import apply, invert
+from xkd_ros.core.rig import LidarConfig, RigConfig, save_rig
+from xkd_ros.core.se3 import apply, invert, rotation_from_rpy
+from xkd_ros.core.types import Scan
+from xkd_ros.msgs.build import make_cloud
 
 CONFIG = FrameConfig(shard_frames=5, gap_s=0.15, learn_body_m=0.0)
 
@@ -70,6 +75,28 @@ def test_views_hold_the_motion_until_the_picture(store: FrameStore, room_walk: A
     uv_px, visible = view.see(frame.points_m)
     assert 20 < visible.sum() < len(frame) / 2 and (uv_px[visible] >= -0.5).all()
     assert store.scan(3).views == () and (store.scan(3).points_m == frame.points_m).all()
+
+
+def test_what_is_too_near_for_a_camera_still_hides_what_is_behind_it(room_walk: Any) -> None:
+    view = View("cam", room_walk.camera, np.eye(4), 0, b"")
+    points = np.array([[0.01, 0, 0.2], [0.2, 0, 4.0], [1.5, 0.5, 4.0]], np.float32)
+    assert view.see(points, min_depth_m=0.3)[1].tolist() == [False, False, True]
+    assert view.see(points, min_depth_m=0.1)[1].tolist() == [True, False, True]
+
+
+def test_gravity_is_found_on_top_of_the_mounting(tmp_path: Path, typestore: Any, room_walk: Any) -> None:
+    """A lidar on its side, on a robot that leans."""
+    mounting, lean = rotation_from_rpy(*np.radians([80.0, 10.0, 0.0])), rotation_from_rpy(0.1, -0.08, 0.0)
+    with BagWriter(tmp_path / "leaning") as writer:
+        for number in range(3):
+            level = room_walk.points(number, 6000) - [0, 0, 1]
+            scan = Scan((level @ lean.T @ mounting).astype(np.float32), None, room_walk.start_ns + number * 100_000_000, "lidar")
+            writer.write("/points", make_cloud(scan, typestore.types), scan.stamp_ns)
+    save_rig(RigConfig(name="lying", lidar=LidarConfig(topic="/points", rpy_deg=(80.0, 10.0, 0.0))), tmp_path / "rig.yaml")
+    config = CONFIG.model_copy(update={"keep_unpaired": True})
+    store = write_frames([tmp_path / "leaning"], tmp_path / "frames", config, rig=tmp_path / "rig.yaml")
+    for number in range(len(store)):
+        np.testing.assert_allclose(store.scan(number).levelled_from_lidar @ mounting.T @ lean @ [0, 0, 1], [0, 0, 1], atol=0.01)
 
 
 def test_numbers_by_split_and_rig(store: FrameStore) -> None:

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
+from rosbags.typesys import Stores, get_typestore
 
 from xkd_ros.bags.reader import Bag
 from xkd_ros.bags.topics import RecordedQos
@@ -48,6 +50,24 @@ def test_every_container_gives_the_same_drive(bags: dict[str, Path], drive: Any,
         assert (scans[number].stamp_ns, scans[number].frame_id) == (drive.scan(number).stamp_ns, "lidar")
         np.testing.assert_array_equal(images[number].rgb, drive.picture(number).rgb)
         assert images[number].stamp_ns == drive.picture(number).stamp_ns
+
+
+@pytest.mark.parametrize("plugin", list(StoragePlugin))
+@pytest.mark.parametrize("mode", [CompressionMode.FILE, CompressionMode.MESSAGE])
+def test_compressed_recordings_hold_the_same(tmp_path: Path, bags: dict[str, Path], mode: CompressionMode, plugin: StoragePlugin) -> None:
+    writer = Writer(tmp_path / "zstd", version=9, storage_plugin=plugin)
+    writer.set_compression(mode, CompressionFormat.ZSTD)
+    connections: dict[str, Any] = {}
+    store = get_typestore(Stores.ROS2_JAZZY)
+    with Bag(bags["mcap"]) as bag, writer:
+        records = list(bag.records())
+        for record in records:
+            if record.topic not in connections:
+                connections[record.topic] = writer.add_connection(record.topic, record.type, typestore=store)
+            writer.write(connections[record.topic], record.stamp_ns, record.raw)
+    with Bag(tmp_path / "zstd") as bag:
+        back = list(bag.records())
+    assert [(r.topic, r.stamp_ns, bytes(r.raw)) for r in back] == [(r.topic, r.stamp_ns, bytes(r.raw)) for r in records]
 
 
 def test_the_real_bags(real_data: Path) -> None:

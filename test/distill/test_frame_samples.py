@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from rooms import FEATURES, GEOMETRY, RIGS, STUDENT, Labels, Rooms, Targets
 
 from xkd_ros.core.errors import ConfigError
 from xkd_ros.core.types import NetInput
-from xkd_ros.distill.augment import AugmentConfig, paper_pose
+from xkd_ros.distill.augment import AugmentConfig, paper_pose, top_intensity
 from xkd_ros.distill.frame_samples import DistilItem, DistilSamples, PairConfig, collate_distil
 from xkd_ros.distill.labelled_frames import LabelledFrames, collate_labelled_frames
 from xkd_ros.distill.passes import share_of
@@ -114,6 +116,23 @@ def test_intensity_follows_the_rig() -> None:
         samples = _distil(config, student)
         means = [float(samples(number).scan.features[:, 0].mean()) for number in range(8)]
         assert np.allclose(means, 0.6, atol=0.35), means
+
+
+@pytest.mark.parametrize("config", [PAPER, ROBUST], ids=["paper", "robust"])
+def test_intensities_that_are_no_numbers_spoil_no_others(config: InputConfig) -> None:
+    """As on the robot: the point itself counts as of mean intensity, the others keep theirs."""
+
+    class Spoilt(Rooms):
+        def scan(self, number: int) -> Any:
+            frame = super().scan(number)
+            frame.intensity[0] = np.nan
+            return frame
+
+    def spread(frames: Rooms) -> float:
+        return float(StudentInput(config, STUDENT, RIGS)(frames.scan(0), np.random.default_rng(0))[0].features[:, 0].std())
+
+    assert spread(Spoilt()) == pytest.approx(spread(FRAMES), rel=0.05) and spread(FRAMES) > 0.5
+    assert top_intensity(np.full(3, np.nan, np.float32)) == 0
 
 
 def test_intensity_can_be_dropped() -> None:

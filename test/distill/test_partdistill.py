@@ -94,6 +94,25 @@ def test_members_stay_with_their_points(augmentation) -> None:
     assert torch.equal(batch.number, torch.from_numpy(np.concatenate([item.number for item in items])))
 
 
+def test_confidences_stay_with_their_points() -> None:
+    class Telling(Surfaces):
+        """The confidence of a member names the surface that it lies on."""
+
+        def __getitem__(self, number: int) -> FrameUnits:
+            found = super().__getitem__(number)
+            return replace(found, confidence=_named(TrueLabels()[number][0][found.point]))
+
+    units = Telling(FRAMES)
+    student_input = StudentInput(InputConfig(augmentation="robust", max_points=200), STUDENT, RIGS)
+    samples = UnitSamples(FRAMES, units, count_units(units, TRAIN, 3), student_input, 0, TrueLabels(), TRAIN)
+    for item in map(samples, range(4)):
+        np.testing.assert_array_equal(item.confidence, _named(item.labels[item.point]))
+
+
+def _named(labels: np.ndarray) -> np.ndarray:
+    return (0.5 + 0.125 * labels).astype(np.float32)
+
+
 def test_units_are_counted_by_class() -> None:
     count = count_units(UNITS, TRAIN, 3)
     members = np.zeros(3)

@@ -78,7 +78,7 @@ def test_views_and_ranges_of_a_frame_made_by_hand() -> None:
             [1.5, 0, 0],  # seen
             [5, 2, 0],  # seen
             [12, 0.05, 0],  # behind the first
-            [-3, 0, 0],  # behind the camera
+            [-1, 0, 2.9],  # behind the camera, 3 m away but mostly above
             [4, 15, 0],  # beside the picture
             [0.1, 0, 0.05],  # too near for a camera
             [25, -8, 0],  # seen

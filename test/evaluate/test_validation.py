@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,13 @@ def test_variants_change_what_they_say() -> None:
     assert np.isclose(np.degrees(np.arccos((np.trace(ratio) - 1) / 2)), 10, atol=0.1)
     assert blind.scan.intensity is None and len(halved.scan) == 100
     assert halved.indoor12 is not None and np.array_equal(halved.indoor12, item.indoor12[item.scan.ring % 2 == 0])
+
+
+def test_a_tilt_leans_the_robot_however_its_lidar_is_mounted() -> None:
+    lying = rotation_from_rpy(np.pi / 2, 0.3, 0)
+    item = _labelled(0)
+    mounted = replace(item, scan=replace(item.scan, points_m=item.scan.points_m @ lying.astype(np.float32)), mounting=lying)
+    np.testing.assert_allclose(VARIANTS["tilted 10 deg"](mounted).mounted_m(), VARIANTS["tilted 10 deg"](item).mounted_m(), atol=1e-5)
 
 
 def test_every_variant_is_scored() -> None:

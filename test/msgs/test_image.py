@@ -151,6 +151,17 @@ def test_depth_images_are_told_from_pictures() -> None:
     assert is_colour(message("bgr8", picture())) and is_colour(message("mono16", np.zeros((2, 2), np.uint16)))
     assert not is_colour(message("16UC1", np.zeros((2, 2), np.uint16)))
     assert not is_colour(SimpleNamespace(format="16UC1; compressedDepth png"))
+    for format_ in ("16UC1; png compressed ", "32FC1; tiff compressed", "32FC3; png compressed"):
+        assert not is_colour(SimpleNamespace(format=format_))
+    for format_ in (
+        "jpeg",
+        "png",
+        "rgb8; jpeg compressed bgr8",
+        "8UC3; png compressed bgr8",
+        "mono16; png compressed ",
+        "; jpeg compressed bgr8",
+    ):
+        assert is_colour(SimpleNamespace(format=format_))
 
 
 def test_built_images_round_trip(typestore: Any) -> None:

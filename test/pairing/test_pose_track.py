@@ -73,6 +73,10 @@ def test_turn_rate_and_motion() -> None:
     track = make_track()
     assert track.turn_rate_radps(1000 * MS) == pytest.approx(1.3, abs=1e-6)
     assert track.turn_rate_radps(0) == pytest.approx(1.3, abs=1e-6) and track.turn_rate_radps(3000 * MS) is None
+    stamps = np.arange(0, 2001, 10) * MS
+    yaws = np.maximum(stamps * 1e-9 - 1.0, 0)
+    begins = PoseTrack(stamps, np.zeros((len(stamps), 3)), np.column_stack([0 * yaws, 0 * yaws, np.sin(yaws / 2), np.cos(yaws / 2)]))
+    assert begins.turn_rate_radps(1000 * MS) == pytest.approx(0.5, abs=1e-6), "as much before as after the moment"
     still = np.array([[2.0, 1.0, 0.5, 1.0]]).T
     moved = track.moved(100 * MS, 600 * MS)
     expected = np.linalg.inv(pose(0.6) @ LIDAR) @ pose(0.1) @ LIDAR @ still

@@ -52,15 +52,15 @@ class View:
 
         Args:
             points_m: (N, 3) metres, of the frame's scan.
-            min_depth_m: Nearer points are not counted as seen (METHODS 2.9).
+            min_depth_m: Nearer points are not counted as seen (METHODS 2.9), but hide what is behind them.
         Returns:
             uv_px (N, 2) float32 as (column, row), and visible (N,) bool: in the picture, far enough, and not behind another point.
         """
         points_cam = apply(self.cam_from_lidar, points_m)
         uv_px, inside = self.camera.project(points_cam)
         depth_m = np.linalg.norm(points_cam, axis=1)
-        inside &= depth_m >= min_depth_m
-        return uv_px, visible_points(uv_px, depth_m, inside, self.camera.width, self.camera.height)
+        visible = visible_points(uv_px, depth_m, inside, self.camera.width, self.camera.height)
+        return uv_px, visible & (depth_m >= min_depth_m)
 
 
 @dataclass(frozen=True, eq=False)

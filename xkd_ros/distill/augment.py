@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from xkd_ros.core.se3 import rotation_from_rpy
 
 _FEW = 0.5
+_TOP_PERCENT = 99.5
 
 
 class AugmentConfig(BaseModel):
@@ -41,7 +42,7 @@ def augment(
 
     Args:
         points_m: (N, 3) float32, levelled frame.
-        intensity: (N,) float32, raw, any unit, not negative.
+        intensity: (N,) float32, raw, any unit, not negative; NaN stays NaN.
         labels: (N,) uint8, or anything else that goes with the points.
         config: Strengths.
         rng: The only source of randomness.
@@ -63,9 +64,15 @@ def augment(
     return points, _dim(intensity[order], points, config, rng), labels
 
 
+def top_intensity(intensity: np.ndarray) -> float:
+    """Return what nearly all of (N,) intensities stay below, whatever single ones that are no numbers say; 0 without any."""
+    finite = intensity[np.isfinite(intensity)]
+    return float(np.percentile(finite, _TOP_PERCENT)) if len(finite) else 0.0
+
+
 def _dim(intensity: np.ndarray, points: np.ndarray, config: AugmentConfig, rng: np.random.Generator) -> np.ndarray:
     """Bend the response curve and the loss with range; unit and offset do not matter, preprocessing removes them."""
-    unit = np.clip(intensity / max(float(np.percentile(intensity, 99.5)), 1e-9), 0, 1) if len(intensity) else intensity
+    unit = np.clip(intensity / max(top_intensity(intensity), 1e-9), 0, 1)
     reach = np.linalg.norm(points, axis=1)
     dimmed = unit ** np.exp(rng.normal(0, config.gamma)) * np.exp(-rng.uniform(0, config.falloff_per_m) * reach)
     return dimmed.astype(np.float32)

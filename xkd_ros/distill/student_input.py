@@ -15,13 +15,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from xkd_ros.core.card import GeometryConfig, IntensityConfig
 from xkd_ros.core.se3 import rotation_from_rpy
 from xkd_ros.core.types import NetInput
-from xkd_ros.distill.augment import AugmentConfig, augment, limit_points, nearest_to_one, paper_pose
+from xkd_ros.distill.augment import AugmentConfig, augment, limit_points, nearest_to_one, paper_pose, top_intensity
 from xkd_ros.points.preprocessor import Preprocessor
 from xkd_ros.points.voxels import voxel_sample
 
 IntensityMode = Literal["per_rig", "per_scan"]
 _PAPER_SCALE = 0.1
-_TOP_PERCENT = 99.5
 
 
 class InputConfig(BaseModel):
@@ -153,9 +152,9 @@ class StudentInput:
         points, dimmed, kept = augment(points, raw, np.arange(len(points)), self._config.robust, rng)
         if intensity is None:
             dimmed = None
-        elif dimmed is not None and len(intensity):
+        elif dimmed is not None:
             # `augment` returns 0 to 1; statistics of the rig are in the sensor's own unit.
-            dimmed = dimmed * np.float32(np.percentile(intensity, _TOP_PERCENT))
+            dimmed = dimmed * np.float32(top_intensity(intensity))
         order = wanted = None
         if preferred is not None:
             order = np.argsort(-preferred[kept].astype(np.int8), kind="stable")

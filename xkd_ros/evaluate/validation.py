@@ -75,9 +75,11 @@ def load_labelled_bag(bag: str | Path, labels: str | Path, rig: str | Path | Non
 
 
 def tilted(item: LabelledScan) -> LabelledScan:
-    """Lean the sensor by 10 degrees about an axis that the stamp decides."""
+    """Lean the robot by 10 degrees about a level axis that the stamp decides."""
     axis = float(np.random.default_rng(item.scan.stamp_ns % 2**32).uniform(-np.pi, np.pi))
     lean = rotation_from_rpy(0, 0, axis) @ rotation_from_rpy(np.radians(TILT_DEG), 0, 0) @ rotation_from_rpy(0, 0, -axis)
+    if item.mounting is not None:
+        lean = item.mounting.T @ lean @ item.mounting
     return replace(item, scan=replace(item.scan, points_m=item.scan.points_m @ lean.T.astype(np.float32)))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,13 +21,17 @@ _BYTES_PER_PIXEL = {
     **{f"bayer_{order}8": 1 for order in ("rggb", "bggr", "gbrg", "grbg")},
     **{f"bayer_{order}16": 2 for order in ("rggb", "bggr", "gbrg", "grbg")},
 }  # fmt: skip
+# All other generic names hold numbers that are no colours: depth, normals, confidence.
+_MEASUREMENT = re.compile(r"\d+[USF]C\d+")
 _PLANAR = {"nv12": "COLOR_YUV2RGB_NV12", "nv21": "COLOR_YUV2RGB_NV21"}
 
 
 def is_colour(message: Any) -> bool:
     """Tell a picture from a depth or other measurement image, by its encoding."""
     if hasattr(message, "format"):
-        return "compressedDepth" not in message.format
+        # image_transport puts the encoding of the raw image first; plain drivers write "jpeg" or "png" alone.
+        encoding = str(message.format).split(";")[0].strip()
+        return "compressedDepth" not in message.format and (encoding in _GENERIC or not _MEASUREMENT.fullmatch(encoding))
     encoding = _GENERIC.get(message.encoding, message.encoding)
     return encoding in _BYTES_PER_PIXEL or encoding in _PLANAR
 
