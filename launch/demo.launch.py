@@ -22,6 +22,7 @@ from launch.events import Shutdown
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
+from launch_ros.parameter_descriptions import ParameterValue
 
 from xkd_ros.nodes.launch_arguments import log_level, number, true
 
@@ -70,10 +71,11 @@ def _start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         parameters=[
             str(CONFIG / "replayer.yaml"),
             {
-                "bag": given["bag"],
+                # As texts, whatever they look like: a recording may be called 2024_01_15.
+                "bag": ParameterValue(given["bag"], value_type=str),
                 "rate": number(given, "rate"),
                 "loop": true(given, "loop"),
-                "wait_for": f"{given['points']}:{2 if given['rig'] else 1}",
+                "wait_for": ParameterValue(f"{given['points']}:{2 if given['rig'] else 1}", value_type=str),
             },
         ],
         ros_arguments=log_level(given, "replayer"),

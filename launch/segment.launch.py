@@ -4,6 +4,7 @@ ros2 launch xkd_ros segment.launch.py points:=/os_cloud_node/points
 """
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from ament_index_python.packages import PackageNotFoundError, get_package_prefix, get_package_share_directory
@@ -12,13 +13,14 @@ from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironment
 from launch.events.process import ProcessExited
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
+from launch_ros.parameter_descriptions import ParameterValue
 
 from xkd_ros.nodes.launch_arguments import log_level, number, parameter_file, true
 
 SHARE = Path(get_package_share_directory("xkd_ros"))
 CONFIG = SHARE / "config"
 
-# name, default, help. An empty default of a parameter leaves it to the parameter file.
+# name, default, help. The default of a parameter is empty, which leaves it to the parameter file.
 ARGUMENTS = [
     ("points", "/points", "topic of the lidar (sensor_msgs/PointCloud2)"),
     ("output", "semantic_points", "topic of the labelled cloud"),
@@ -28,7 +30,7 @@ ARGUMENTS = [
     ("model", "", "model folder or name; empty: as in params_file"),
     ("backend", "", "auto | numba | onnxruntime | torch | torch-bf16 | tensorrt | cuda; empty: as in params_file"),
     ("num_threads", "", "CPU threads, 0 for all; empty: as in params_file"),
-    ("headings", "", "1, 2 or 4: headings in which each scan is labelled, to be averaged; empty: as in params_file"),
+    ("headings", "", "1, 2 or 4: headings in which each scan is labelled, to be averaged, not with fused; empty: as in params_file"),
     ("levelling", "", "auto | fixed | off; empty: as in params_file"),
     ("roll_deg", "", "roll of the lidar as mounted; empty: as in params_file"),
     ("pitch_deg", "", "pitch of the lidar as mounted; empty: as in params_file"),
@@ -36,20 +38,33 @@ ARGUMENTS = [
     ("odometry", "odometry", "topic of nav_msgs/Odometry for temporal_fusion"),
     ("base_from_lidar", "", "where the lidar sits on the odometry's moving frame: x, y, z, roll, pitch, yaw; empty: as in params_file"),
     ("fused", "", "true lets pictures have their say, by the fused head of a model of recipe xmodel; empty: as in params_file"),
-    ("autostart", "true", "configure and activate at once; false for a lifecycle manager"),
-    ("build_only", "false", "true makes and keeps what the model needs here (choice of backend, compiled loops, engine), and ends"),
-    ("use_sim_time", "false", "take the time from /clock"),
+    ("autostart", "", "true configures and activates at once, false waits for a lifecycle manager; empty: as in params_file (true)"),
+    (
+        "build_only",
+        "",
+        "true makes and keeps what the model needs here (choice of backend, compiled loops, engine), and ends; empty: as in params_file"
+        " (false)",
+    ),
+    ("use_sim_time", "", "true takes the time from /clock; empty: as in the parameter files (false)"),
     ("synchronizer", "false", "true also pairs the lidar with the cameras of the rig"),
-    ("rig", "", "rig YAML for the synchronizer, and for fused"),
-    ("image", "/camera/image_raw", "topic of the camera when there is no rig file"),
+    ("rig", "", "rig YAML for the synchronizer, and for fused; empty: as in the parameter files"),
+    (
+        "image",
+        "",
+        "image topics for the synchronizer, and for fused, comma-separated; empty: those of the rig, or as in the parameter files",
+    ),
     ("synchronizer_params_file", str(CONFIG / "synchronizer.yaml"), "parameter file of the synchronizer"),
-    ("record", "", "bag folder that the synchronizer writes the pairs to; empty: none"),
+    ("record", "", "bag folder that the synchronizer writes the pairs to; empty: as in synchronizer_params_file (none)"),
     ("rviz", "false", "true opens RViz on the labelled cloud"),
     ("rviz_config", str(CONFIG / "semantic_points.rviz"), "RViz configuration"),
     ("fixed_frame", "", "frame RViz draws in: the frame_id of the clouds, or one that TF connects to it; empty: as in rviz_config"),
     ("dds_profile", str(CONFIG / "fastdds_large_clouds.xml"), "Fast DDS profile that carries large clouds; empty: leave DDS alone"),
     ("log_level", "info", "debug | info | warn | error"),
 ]
+# Parameters of the segmenter under the same name.
+TRUTHS = ("temporal_fusion", "fused", "autostart", "build_only", "use_sim_time")
+COUNTS, NUMBERS = ("num_threads", "headings"), ("roll_deg", "pitch_deg")
+TEXTS = ("model", "backend", "levelling", "base_from_lidar", "rig")
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -60,30 +75,42 @@ def generate_launch_description() -> LaunchDescription:
 
 def _start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     given = {name: LaunchConfiguration(name).perform(context) for name, _, _ in ARGUMENTS}
+    with_synchronizer = true(given, "synchronizer")
+    if given["record"] and not with_synchronizer:
+        raise RuntimeError("record is written by the synchronizer: give synchronizer:=true with it")
     actions: list[LaunchDescriptionEntity] = []
     # A profile that the user has set already is left alone.
     if given["dds_profile"] and "FASTRTPS_DEFAULT_PROFILES_FILE" not in os.environ:
         actions.append(SetEnvironmentVariable("FASTRTPS_DEFAULT_PROFILES_FILE", given["dds_profile"]))
     actions.append(_segmenter(given))
-    if true(given, "build_only"):
+    if _builds_only(given):
         return actions
-    if true(given, "synchronizer"):
+    if with_synchronizer:
         actions.append(_synchronizer(given))
     if true(given, "rviz"):
         actions.append(_rviz(given))
     return actions
 
 
+def _builds_only(given: dict[str, str]) -> bool:
+    return bool(given["build_only"]) and true(given, "build_only")
+
+
+def _texts(given: dict[str, str], names: Sequence[str]) -> dict[str, ParameterValue]:
+    """As texts, whatever they look like: a model may be called 2024_01_15."""
+    texts = {name: given[name] for name in names} | {"images": given["image"]}
+    return {name: ParameterValue(text, value_type=str) for name, text in texts.items() if text}
+
+
+def _sim_time(given: dict[str, str]) -> dict[str, bool]:
+    return {"use_sim_time": true(given, "use_sim_time")} if given["use_sim_time"] else {}
+
+
 def _segmenter(given: dict[str, str]) -> Node:
-    parameters = {name: true(given, name) for name in ("autostart", "build_only", "use_sim_time")}
-    parameters |= {name: given[name] for name in ("model", "backend", "levelling", "base_from_lidar") if given[name]}
-    if given["temporal_fusion"]:
-        parameters["temporal_fusion"] = true(given, "temporal_fusion")
-    parameters |= {name: number(given, name, int) for name in ("num_threads", "headings") if given[name]}
-    if given["fused"]:
-        parameters["fused"] = true(given, "fused")
-        parameters |= {"rig": given["rig"]} if given["rig"] else {"images": given["image"]}
-    parameters |= {name: number(given, name) for name in ("roll_deg", "pitch_deg") if given[name]}
+    parameters = {name: true(given, name) for name in TRUTHS if given[name]}
+    parameters |= {name: number(given, name, int) for name in COUNTS if given[name]}
+    parameters |= {name: number(given, name) for name in NUMBERS if given[name]}
+    parameters |= _texts(given, TEXTS)
     return Node(
         package="xkd_ros",
         executable="segmenter",
@@ -93,7 +120,7 @@ def _segmenter(given: dict[str, str]) -> Node:
         remappings=[("points", given["points"]), ("semantic_points", given["output"]), ("odometry", given["odometry"])],
         ros_arguments=log_level(given, given["name"]),
         output="screen",
-        on_exit=_judge if parameters["build_only"] else None,
+        on_exit=_judge if _builds_only(given) else None,
     )
 
 
@@ -104,10 +131,7 @@ def _judge(event: ProcessExited, context: LaunchContext) -> None:
 
 
 def _synchronizer(given: dict[str, str]) -> Node:
-    parameters = {"use_sim_time": true(given, "use_sim_time")}
-    parameters |= {name: given[name] for name in ("rig", "record") if given[name]}
-    if not given["rig"]:
-        parameters["images"] = given["image"]
+    parameters = _texts(given, ("rig", "record")) | _sim_time(given)
     return Node(
         package="xkd_ros",
         executable="synchronizer",
@@ -134,5 +158,5 @@ def _rviz(given: dict[str, str]) -> Node:
         namespace=given["namespace"],
         arguments=["-d", given["rviz_config"], *frame],
         remappings=[("/semantic_points", given["output"])],
-        parameters=[{"use_sim_time": true(given, "use_sim_time")}],
+        parameters=[_sim_time(given)],
     )

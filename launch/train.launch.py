@@ -19,7 +19,7 @@ from xkd_ros.nodes.launch_arguments import log_level, number, parameter_file, tr
 SHARE = Path(get_package_share_directory("xkd_ros"))
 CONFIG = SHARE / "config"
 
-# name, default, help. An empty default of a parameter leaves it to the parameter file.
+# name, default, help. The default of a parameter is empty, which leaves it to the parameter file.
 ARGUMENTS = [
     ("bags", "", "recordings to learn from, comma-separated: rosbag2 folders, .mcap, .db3 or ROS 1 .bag; empty: as in params_file"),
     ("rig", "", "rig YAML with calibration that the recordings lack; empty: as in params_file"),
@@ -32,10 +32,10 @@ ARGUMENTS = [
     ("set", "", "changes to the config as key=value, comma-separated, such as distill.epochs=5; empty: as in params_file"),
     ("adapt_model", "", "model that the service ~/adapt begins with; empty: as in params_file"),
     ("adapt_out", "", "folder of the adapted model; empty: as in params_file"),
-    ("autostart", "true", "train at once, or when collecting has ended; false: when ~/start is called"),
-    ("collect", "false", "true first records the pairs of the topics below into a bag under work/collected"),
-    ("points", "", "lidar topic to collect; empty: that of the rig"),
-    ("image", "", "image topics to collect, comma-separated; empty: those of the rig"),
+    ("autostart", "", "true trains at once, or when collecting has ended, false when ~/start is called; empty: as in params_file (true)"),
+    ("collect", "", "true first records the pairs of the topics below into a bag under work/collected; empty: as in params_file (false)"),
+    ("points", "", "lidar topic to collect; empty: as in params_file (that of the rig)"),
+    ("image", "", "image topics to collect, comma-separated; empty: as in params_file (those of the rig)"),
     ("silence_s", "", "collecting ends when no scan has come for so many seconds, 0: by ~/start or ~/stop; empty: as in params_file"),
     ("replay", "", "recording to play for collecting; empty: the topics come from elsewhere"),
     ("rate", "1.0", "speed of replay"),
@@ -60,21 +60,22 @@ def _start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     # A profile that the user has set already is left alone.
     if given["dds_profile"] and "FASTRTPS_DEFAULT_PROFILES_FILE" not in os.environ:
         actions.append(SetEnvironmentVariable("FASTRTPS_DEFAULT_PROFILES_FILE", given["dds_profile"]))
-    collect = true(given, "collect")
+    collect = bool(given["collect"]) and true(given, "collect")
     if given["replay"] and not (collect and given["points"]):
         raise RuntimeError("replay plays a recording to collect from: give collect:=true and points:=TOPIC with it")
-    actions.append(_trainer(given, collect))
+    if not collect and (idle := [name for name in ("points", "image", "silence_s") if given[name]]):
+        raise RuntimeError(f"only for collecting: {', '.join(idle)}; give collect:=true with it")
+    actions.append(_trainer(given))
     if given["replay"]:
         actions.append(_replayer(given))
     return actions
 
 
-def _trainer(given: dict[str, str], collect: bool) -> Node:
-    parameters = {"autostart": true(given, "autostart"), "collect": collect}
+def _trainer(given: dict[str, str]) -> Node:
+    parameters = {name: true(given, name) for name in ("autostart", "collect") if given[name]}
     # As texts, whatever they look like: a work folder may be called 2024.
-    parameters |= {name: ParameterValue(given[name], value_type=str) for name in TEXTS if given[name]}
-    if given["image"]:
-        parameters["images"] = ParameterValue(given["image"], value_type=str)
+    texts = {name: given[name] for name in TEXTS} | {"images": given["image"]}
+    parameters |= {name: ParameterValue(text, value_type=str) for name, text in texts.items() if text}
     if given["silence_s"]:
         parameters["silence_s"] = number(given, "silence_s")
     return Node(
@@ -97,7 +98,11 @@ def _replayer(given: dict[str, str]) -> Node:
         namespace=given["namespace"],
         parameters=[
             str(CONFIG / "replayer.yaml"),
-            {"bag": given["replay"], "rate": number(given, "rate"), "wait_for": ", ".join(f"{name}:1" for name in waited_for)},
+            {
+                "bag": ParameterValue(given["replay"], value_type=str),
+                "rate": number(given, "rate"),
+                "wait_for": ParameterValue(", ".join(f"{name}:1" for name in waited_for), value_type=str),
+            },
         ],
         ros_arguments=log_level(given, "replayer"),
         output="screen",

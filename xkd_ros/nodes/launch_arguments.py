@@ -51,5 +51,5 @@ def parameter_file(given: Given, name: str) -> str:
 
 def log_level(given: Given, node: str) -> list[str]:
     """Write the arguments that set the level of a node's logger, which carries the namespace in its name."""
-    parts = [part for part in given["namespace"].split("/") if part]
+    parts = [part for part in given.get("namespace", "").split("/") if part]
     return ["--log-level", f"{'.'.join([*parts, node])}:={given['log_level']}"]
