@@ -8,7 +8,7 @@ import pytest
 from xkd_ros.core.camera import Camera
 from xkd_ros.core.errors import CalibrationError
 from xkd_ros.msgs.build import make_camera_info
-from xkd_ros.msgs.camera_info import camera_from_info, rectification
+from xkd_ros.msgs.camera_info import camera_from_info, is_rectified, rectification
 
 K = np.array([[500.0, 0, 320.5], [0, 510, 240.25], [0, 0, 1]])
 
@@ -45,6 +45,20 @@ def test_capital_letters_of_ros_1(typestore: Any) -> None:
     values = {name.upper() if name in ("d", "k", "r", "p") else name: getattr(info, name) for name in info.__dataclass_fields__}
     camera = camera_from_info(SimpleNamespace(**values))
     np.testing.assert_array_equal(camera.K, K)
+
+
+@pytest.mark.parametrize(
+    ("topic", "rectified"),
+    [
+        ("/front/image_rect", True),
+        ("/front/image_rect_color/compressed", True),
+        ("image_rect", True),
+        ("/front/image_raw", False),
+        ("/rectified/image", False),
+    ],
+)
+def test_rectified_images_are_known_by_their_topic(topic: str, rectified: bool) -> None:
+    assert is_rectified(topic) == rectified
 
 
 def test_rectified_images_use_p_and_r(typestore: Any) -> None:

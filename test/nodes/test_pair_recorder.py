@@ -25,6 +25,8 @@ from xkd_ros.nodes.synchronizer import SynchronizerNode
 pytestmark = pytest.mark.dds
 
 SECOND = 10**9
+CALIBRATED = CameraInfo(width=6, height=4, k=[5.0, 0.0, 3.0, 0.0, 5.0, 2.0, 0.0, 0.0, 1.0])
+EMPTY = "lacks intrinsics: camera_info of 'optical' is empty (K all zero)"
 
 
 def make_image(stamp, encoding="rgb8", frame="optical"):
@@ -126,20 +128,42 @@ def test_extrinsics_of_a_rig_are_recorded_whatever_frames_are_named(record, rig,
     assert found.K == camera.K
 
 
+def test_a_rig_stands_before_a_driver_that_knows_no_calibration(graph, record, rig):
+    camera, path = rig("camera_link")
+    recording = record(rig=str(path))
+    infos = graph.listen(CameraInfo, "/synced/front/camera_info")
+    uncalibrated = CameraInfo(width=6, height=4)
+    uncalibrated.header.frame_id = "elsewhere"
+    graph.publisher(CameraInfo, "/camera_info").publish(uncalibrated)
+    graph.spin_until(lambda: recording.node._cameras[0].info is not None, "CameraInfo")
+    graph.spin_until(lambda: recording.node._cameras[0]._info_output.get_subscription_count() == 1, "the listener")
+    for number in range(1, 3):
+        recording.send(number * SECOND, frame="")
+    graph.spin_until(lambda: len(infos) == 2, "CameraInfo of the pairs")
+    assert infos[-1].k.tolist() == camera.K
+    recording.wait(DiagnosticStatus.OK)
+    assert recording.counts() == {"/points": 2, "/img": 2, "/camera_info": 2, "/tf_static": 1}
+    (found,) = rig_from_bag(recording.path).cameras
+    np.testing.assert_allclose(found.transform(), camera.transform(), atol=1e-9)
+    assert found.K == camera.K
+
+
 def test_what_a_recording_lacks_is_said_until_it_comes(graph, record):
     recording = record()
     recording.wait(DiagnosticStatus.WARN, "no scan has arrived", without=["lacks"])
     recording.send(1 * SECOND)
     recording.wait(DiagnosticStatus.WARN, "no CameraInfo on /camera_info", "nothing connects the scan with camera")
-    graph.publisher(CameraInfo, "/camera_info").publish(CameraInfo(width=6, height=4))
-    graph.spin_until(lambda: recording.node._cameras[0].info is not None, "CameraInfo")
-    recording.send(2 * SECOND)
-    recording.wait(DiagnosticStatus.WARN, "nothing connects the scan with camera", without=["no CameraInfo"])
-    assert recording.counts() == {"/points": 2, "/img": 2, "/camera_info": 1}
+    infos = graph.publisher(CameraInfo, "/camera_info")
+    for number, (info, words, without) in enumerate(((CameraInfo(width=6, height=4), EMPTY, "no CameraInfo"), (CALIBRATED, "", EMPTY)), 2):
+        infos.publish(info)
+        graph.spin_until(lambda info=info: np.array_equal(getattr(recording.node._cameras[0].info, "k", []), info.k), "CameraInfo")
+        recording.send(number * SECOND)
+        recording.wait(DiagnosticStatus.WARN, words, "nothing connects the scan with camera", without=[without])
+    assert recording.counts() == {"/points": 3, "/img": 3, "/camera_info": 2}
 
 
 def test_a_calibration_said_once_before_the_start_is_heard(graph, record):
-    graph.publisher(CameraInfo, "/camera_info", LATCHED, subscribers=0).publish(CameraInfo(width=6, height=4))
+    graph.publisher(CameraInfo, "/camera_info", LATCHED, subscribers=0).publish(CALIBRATED)
     recording = record()
     graph.spin_until(lambda: recording.node._cameras[0].info is not None, "CameraInfo")
     recording.send(1 * SECOND)

@@ -9,6 +9,7 @@ import re
 import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray
+from rcl_interfaces.msg import Log
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from std_msgs.msg import String
@@ -16,9 +17,12 @@ from std_msgs.msg import String
 from xkd_ros.bags.reader import Bag
 from xkd_ros.core.errors import BagError, ConfigError, MissingPackageError
 from xkd_ros.core.rig import CameraConfig, LidarConfig, RigConfig, save_rig
+from xkd_ros.core.types import Scan
+from xkd_ros.msgs.build import make_cloud
 from xkd_ros.msgs.camera_info import camera_from_info
 from xkd_ros.msgs.header import stamp_ns
 from xkd_ros.msgs.transform_tree import TransformTree
+from xkd_ros.nodes.camera_input import list_sources
 from xkd_ros.nodes.replayer import ReplayerNode
 from xkd_ros.nodes.synchronizer import SynchronizerNode
 from xkd_ros.pairing.nearest import NearestPairer
@@ -221,6 +225,61 @@ def test_camera_info_of_another_type_is_named(graph):
         other.create_publisher(String, "/cam/camera_info", 1)
         named = "/other publishes /cam/camera_info as std_msgs/msg/String, this node reads sensor_msgs/msg/CameraInfo"
         graph.spin_until(lambda: bool(reports) and named in reports[-1].status[0].message, "publisher and type by name")
+
+
+def test_an_ordinary_camera_info_is_no_reason_to_warn(graph):
+    node = graph.make(SynchronizerNode, images="/cam/picture")
+    said, statistics = graph.listen(Log, "/rosout"), graph.listen(String, "/synchronizer/statistics")
+    graph.spin_until(lambda: graph.probe.count_publishers("/rosout") > 1, "the log of the node")
+    infos = graph.publisher(CameraInfo, "/cam/camera_info")
+    infos.publish(CameraInfo(width=6))
+    graph.spin_until(lambda: node._cameras[0].info is not None, "CameraInfo")
+    statistics.clear()
+    graph.spin_until(lambda: len(statistics) == 2, "reports since then")
+    assert not [message.msg for message in said if message.name == "synchronizer" and "incompatible" in message.msg]
+
+
+@pytest.mark.parametrize(
+    ("image", "info"),
+    [
+        ("/cam/image_raw", "/cam/camera_info"),
+        ("/cam/image_raw/compressed", "/cam/camera_info"),
+        ("/picture", "/camera_info"),
+        ("image_raw", "camera_info"),
+        ("cam/image_raw", "cam/camera_info"),
+        ("image_raw/compressed", "camera_info"),
+    ],
+)
+def test_camera_info_is_looked_for_beside_the_image(image, info):
+    assert list_sources(None, image, "", "")[0].info_topic == info
+
+
+@pytest.mark.parametrize(("topic", "focal", "colour"), [("/cam/image_raw", 40.0, 0xFF0000), ("/cam/image_rect", 50.0, 0x0000FF)])
+def test_rectified_pictures_are_seen_by_the_rectified_camera(graph, topic, focal, colour):
+    node = graph.make(SynchronizerNode, images=topic, input_reliability="reliable")
+    node._extrinsics._missing = ""  # where tf2_msgs is not installed
+    node._extrinsics._tree.add("lidar", "optical", np.eye(4))
+    coloured = graph.listen(PointCloud2, "/synced/points_rgb")
+    graph.spin_until(lambda: node._coloured_output.get_subscription_count() == 1, "the watcher")
+    images, points = graph.publisher(Image, topic, subscribers=0), graph.publisher(PointCloud2, "/points")
+    graph.spin_until(lambda: images.get_subscription_count() == 1, "the camera is known")
+    info = make_stamped(CameraInfo, SECOND, "optical")
+    info.width, info.height, info.distortion_model = 60, 40, "plumb_bob"
+    info.k, info.p = [40.0, 0, 30, 0, 40, 20, 0, 0, 1], [50.0, 0, 30, 0, 0, 50, 20, 0, 0, 0, 1, 0]
+    info.r = [-1.0, 0, 0, 0, -1, 0, 0, 0, 1]  # rectified pictures stand on their heads
+    graph.publisher(CameraInfo, "/cam/camera_info").publish(info)
+    graph.spin_until(lambda: node._cameras[0].info is not None, "CameraInfo")
+    picture = make_stamped(Image, SECOND, "optical")
+    picture.height, picture.width, picture.encoding, picture.step = 40, 60, "rgb8", 180
+    picture.data = (bytes([255, 0, 0]) * 30 + bytes([0, 0, 255]) * 30) * 40
+    images.publish(picture)
+    points.publish(make_cloud(Scan(np.array([[-0.5, 0.0, 2.0]], np.float32), None, SECOND, "lidar"), graph.types))
+    picture.header.stamp.sec = 2
+    images.publish(picture)  # tells that the first was the nearest
+    graph.spin_until(lambda: bool(coloured), "a coloured scan")
+    offset = next(field.offset for field in coloured[0].fields if field.name == "rgb")
+    assert int.from_bytes(bytes(coloured[0].data)[offset : offset + 3], "little") == colour
+    assert node._cameras[0].intrinsics().K[0, 0] == focal
 
 
 def test_wrong_set_ups_are_refused(graph, tmp_path):

@@ -6,11 +6,9 @@ from dataclasses import dataclass
 
 from xkd_ros.bags.folder import Recording
 from xkd_ros.bags.topics import CAMERA_INFO, IMAGES, TopicInfo
+from xkd_ros.msgs.camera_info import base_topic, is_rectified
 from xkd_ros.msgs.header import frame_id
 from xkd_ros.msgs.image import is_colour
-
-# Names that image_transport appends to the topic of the picture itself.
-_TRANSPORTS = ("/compressed", "/compressedDepth", "/theora", "/zstd", "/ffmpeg")
 
 
 @dataclass(frozen=True)
@@ -37,7 +35,7 @@ def find_cameras(recording: Recording) -> list[CameraTopics]:
     chosen: dict[str, TopicInfo] = {}
     for info in recording.topics.values():
         if info.type in IMAGES and info.count:
-            base = _base(info.name)
+            base = base_topic(info.name)
             if base not in chosen or info.type == IMAGES[0]:
                 chosen[base] = info
     infos = {info.name: _frame(recording, info.name) for info in recording.topics.values() if info.type == CAMERA_INFO and info.count}
@@ -50,14 +48,8 @@ def find_cameras(recording: Recording) -> list[CameraTopics]:
         name = _short_name(base)
         if name in {camera.name for camera in cameras}:
             name = base.strip("/").replace("/", "_")
-        cameras.append(CameraTopics(name, info.name, _info_topic(base, frame, infos), frame, "rect" in base.rsplit("/", 1)[-1]))
+        cameras.append(CameraTopics(name, info.name, _info_topic(base, frame, infos), frame, is_rectified(base)))
     return cameras
-
-
-def _base(topic: str) -> str:
-    for suffix in _TRANSPORTS:
-        topic = topic.removesuffix(suffix)
-    return topic
 
 
 def _short_name(base: str) -> str:

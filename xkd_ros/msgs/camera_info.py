@@ -22,6 +22,20 @@ _MODELS = {
     "fisheye": "equidistant",
     "kannala_brandt": "equidistant",
 }
+# Names that image_transport appends to the topic of the picture itself.
+_TRANSPORTS = ("/compressed", "/compressedDepth", "/theora", "/zstd", "/ffmpeg")
+
+
+def base_topic(image_topic: str) -> str:
+    """Return the topic of the raw picture, which image_transport names the others after."""
+    for suffix in _TRANSPORTS:
+        image_topic = image_topic.removesuffix(suffix)
+    return image_topic
+
+
+def is_rectified(image_topic: str) -> bool:
+    """Tell by its name whether the pictures of a topic were rectified before they were published: image_proc calls it image_rect*."""
+    return "rect" in base_topic(image_topic).rpartition("/")[2]
 
 
 def camera_from_info(message: Any, rectified: bool = False) -> Camera:
@@ -29,7 +43,7 @@ def camera_from_info(message: Any, rectified: bool = False) -> Camera:
 
     Args:
         message: The CameraInfo.
-        rectified: The image was rectified (`image_rect*` topics): use P without distortion; the camera frame is then
+        rectified: The image was rectified, see `is_rectified`: use P without distortion; the camera frame is then
             turned by `rectification(message)`.
     Raises:
         CalibrationError: an uncalibrated camera (K all zero), an unknown model, or impossible numbers.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rclpy.serialization import deserialize_message
@@ -15,8 +16,9 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from xkd_ros.core.camera import Camera
 from xkd_ros.core.errors import ConfigError
 from xkd_ros.core.rig import CameraConfig, RigConfig
+from xkd_ros.core.se3 import make_transform
 from xkd_ros.core.types import CameraImage
-from xkd_ros.msgs.camera_info import camera_from_info
+from xkd_ros.msgs.camera_info import base_topic, camera_from_info, is_rectified, rectification
 from xkd_ros.msgs.image import decode_image
 from xkd_ros.nodes.callbacks import every, guarded
 from xkd_ros.nodes.parameters import split_names
@@ -66,7 +68,8 @@ def _no_camera(sentence: str) -> list[Any]:
 
 def _info_beside(image_topic: str) -> str:
     """Guess the CameraInfo topic as image_transport does: the sibling of the image topic."""
-    return image_topic.removesuffix("/compressed").rpartition("/")[0] + "/camera_info"
+    folder, slash, _ = base_topic(image_topic).rpartition("/")
+    return f"{folder}{slash}camera_info"
 
 
 class CameraInput:
@@ -90,10 +93,13 @@ class CameraInput:
         self.source = source
         self.info: CameraInfo | None = None
         self.image_type: Any = None
+        self._rectified = is_rectified(node.resolve_topic_name(source.image_topic))
         self._node, self._qos, self._on_image = node, qos, on_image
         take_info = guarded(node, self._on_info, "camera_info not used")
-        for info_qos in (_INFO_QOS, LATCHED):
-            node.create_subscription(CameraInfo, source.info_topic, take_info, info_qos)
+        node.create_subscription(CameraInfo, source.info_topic, take_info, _INFO_QOS)
+        # What fits only one of the two is heard by that one; rclpy would call it lost.
+        silent = SubscriptionEventCallbacks(use_default_callbacks=False)
+        node.create_subscription(CameraInfo, source.info_topic, take_info, LATCHED, event_callbacks=silent)
         if source.image_topic.endswith("/compressed"):
             self._subscribe("sensor_msgs/msg/CompressedImage")
         else:
@@ -138,13 +144,20 @@ class CameraInput:
         """Decode a serialized image of this camera."""
         return decode_image(deserialize_message(raw, self.image_type))
 
-    def camera(self, image: CameraImage) -> Camera | None:
-        """Return the intrinsics for an image of this size, the rig file first; None while nothing is known."""
+    def intrinsics(self) -> Camera | None:
+        """Return what the rig file says, else CameraInfo; None while nothing is known.
+
+        Raises:
+            CalibrationError: a CameraInfo that says nothing, such as that of an uncalibrated camera.
+        """
         if self.source.config is not None:
-            camera = self.source.config.camera()
-        elif self.info is not None:
-            camera = camera_from_info(self.info)
-        else:
+            return self.source.config.camera()
+        return None if self.info is None else camera_from_info(self.info, self._rectified)
+
+    def camera(self, image: CameraImage) -> Camera | None:
+        """Return the intrinsics for an image of this size; None and errors as for `intrinsics`."""
+        camera = self.intrinsics()
+        if camera is None:
             return None
         height, width = image.rgb.shape[:2]
         return camera if (camera.width, camera.height) == (width, height) else camera.scaled(width, height)
@@ -152,3 +165,13 @@ class CameraInput:
     def cam_from_lidar(self) -> np.ndarray | None:
         """Return the extrinsics of the rig file, (4, 4); None without one."""
         return None if self.source.config is None else self.source.config.transform()
+
+    def turned_as_pictures(self, cam_from_lidar: np.ndarray) -> np.ndarray:
+        """Turn extrinsics as pictures were turned when they were rectified; those of a rig file are so already.
+
+        Args:
+            cam_from_lidar: (4, 4), by TF, which knows the camera as it is mounted.
+        """
+        if self.source.config is not None or self.info is None or not self._rectified:
+            return cam_from_lidar
+        return make_transform(rectification(self.info), np.zeros(3)) @ cam_from_lidar

@@ -70,22 +70,23 @@ class CameraStream(CameraInput):
                 self._info_output.publish(info)
 
     def frame(self, raw: bytes) -> str:
-        """Return the frame of an image; of one without, that of its CameraInfo, the rig file, or the camera's name."""
-        sent = self.info.header.frame_id.lstrip("/") if self.info is not None else ""
+        """Return the frame of an image; of one without, that of the rig file, of its CameraInfo, or the camera's name."""
         given = self.source.config.frame_id if self.source.config is not None else ""
-        return header_frame_id(self.image_type, raw) or sent or given or self.source.name
+        sent = self.info.header.frame_id.lstrip("/") if self.info is not None else ""
+        return header_frame_id(self.image_type, raw) or given or sent or self.source.name
 
     def info_message(self, raw: bytes, stamp_ns: int | None = None) -> CameraInfo | None:
-        """Build the CameraInfo of an image: what the camera sent, else what the rig file says, else None.
+        """Build the CameraInfo of an image: what the rig file says, else what the camera sent, else None.
 
         Args:
             raw: The serialized image; its frame is that of a CameraInfo without.
             stamp_ns: None takes the image's own.
         """
         stamp = header_stamp_ns(self.image_type, raw) or 0 if stamp_ns is None else stamp_ns
+        config = self.source.config
+        if config is not None:
+            return make_camera_info(config.camera(), stamp, config.frame_id or self.frame(raw), _INFO_TYPES)
         if self.info is not None:
             self.info.header.stamp = make_time(stamp, _INFO_TYPES)
             self.info.header.frame_id = self.info.header.frame_id or self.frame(raw)
-            return self.info
-        config = self.source.config
-        return None if config is None else make_camera_info(config.camera(), stamp, config.frame_id or self.frame(raw), _INFO_TYPES)
+        return self.info

@@ -15,7 +15,7 @@ from xkd_ros.bags.ros2_form import ros2_types
 from xkd_ros.bags.topics import LATCHED, RecordedQos
 from xkd_ros.bags.writer import BagWriter
 from xkd_ros.core import se3
-from xkd_ros.core.errors import BagError
+from xkd_ros.core.errors import BagError, CalibrationError
 from xkd_ros.msgs.build import make_transforms
 from xkd_ros.nodes.camera_stream import CameraStream
 from xkd_ros.nodes.restamp import header_frame_id, header_stamp_ns
@@ -50,7 +50,7 @@ class PairRecorder:
         self.pairs = 0
         self._points_topic, self._cameras, self._cam_from_lidar = points_topic, cameras, cam_from_lidar
         self._extrinsics: dict[str, tuple[tuple[str, str], np.ndarray]] = {}  # by camera: (parent, child), parent_from_child
-        self._intrinsics: set[str] = set()
+        self._intrinsics: dict[str, str] = {}  # by camera: what is wrong with them, or ""
         self._qos = RecordedQos()
         self._writer = BagWriter(path).__enter__()
 
@@ -75,7 +75,7 @@ class PairRecorder:
             self._write(camera.source.image_topic, camera.image_type, image, image_stamp)
             if (info := camera.info_message(image, image_stamp)) is not None:
                 self._write(camera.source.info_topic, CameraInfo, serialize_message(info), image_stamp)
-                self._intrinsics.add(camera.source.name)
+                self._check_intrinsics(camera)
         self.pairs += 1
 
     def lacks(self) -> list[str]:
@@ -84,8 +84,10 @@ class PairRecorder:
             return []
         sources = [camera.source for camera in self._cameras]
         infos = [source.info_topic for source in sources if source.name not in self._intrinsics]
+        wrong = [problem for problem in self._intrinsics.values() if problem]
         names = [source.name for source in sources if source.name not in self._extrinsics]
         sentences = [f"the recording lacks intrinsics: no CameraInfo on {', '.join(infos)}; start it or give a rig file"] if infos else []
+        sentences += [f"the recording lacks intrinsics: {problem}" for problem in wrong]
         if names:
             sentences.append(f"the recording lacks extrinsics: nothing connects the scan with {', '.join(names)}; give a rig file or TF")
         return sentences
@@ -101,6 +103,16 @@ class PairRecorder:
             return False
         self._writer.__exit__(None, None, None)
         return True
+
+    def _check_intrinsics(self, camera: CameraStream) -> None:
+        if self._intrinsics.get(camera.source.name) == "":
+            return
+        try:
+            camera.intrinsics()
+            problem = ""
+        except CalibrationError as error:
+            problem = str(error)
+        self._intrinsics[camera.source.name] = problem
 
     def _find_extrinsics(self, lidar_frame: str, images: Sequence[bytes | None], stamp_ns: int) -> None:
         """Write /tf_static once, when all cameras are known."""

@@ -80,7 +80,7 @@ class Pictures:
         transform = camera.cam_from_lidar()
         if transform is None:
             assert self._extrinsics is not None  # a camera without a rig file
-            transform = self._extrinsics.find(image.frame_id, lidar_frame)
+            transform = camera.turned_as_pictures(self._extrinsics.find(image.frame_id, lidar_frame))
         return DecodedView(camera.source.name, intrinsics, transform, at_ns - stamp_ns, b"", image.rgb)
 
     def _on_image(self, number: int, raw: bytes) -> None:

@@ -197,7 +197,7 @@ class SynchronizerNode(Node):
                 sentence = f"no CameraInfo on {camera.source.info_topic} yet; {camera.source.name} cannot colour the scan"
                 self.get_logger().warning(sentence, **THROTTLED)
             elif transform is not None:
-                views.append((image, intrinsics, transform))
+                views.append((image, intrinsics, camera.turned_as_pictures(transform)))
         if views:
             self._coloured_output.publish(make_coloured_cloud(scan, colour_scan(scan, views)))
 
