@@ -11,7 +11,7 @@ import time
 
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
-from sensor_msgs.msg import CompressedImage, PointCloud2
+from sensor_msgs.msg import CameraInfo, CompressedImage, PointCloud2
 from std_msgs.msg import String
 from trainers import LEARNER, alive, command_line, send_pairs
 
@@ -121,6 +121,22 @@ def test_collects_until_the_stream_is_silent_then_trains(trainer, bag):
         assert {name: info.count for name, info in recorded.topics.items()} == {"/lidar/points": 6, "/cam/compressed": 6}
     assert f"learner.py learn {bag} {collected} -o" in command_line(trainer)
     assert "trainer_synchronizer" not in graph.probe.get_node_names()
+
+
+def test_topics_are_collected_from_where_they_are_remapped_to(trainer):
+    graph, image = trainer.graph, "/cam/image_raw/compressed"
+    moved = {"cloud": "/lidar/points", image: "/front/compressed", "/cam/camera_info": "/front/camera_info"}
+    arguments = [word for name, topic in moved.items() for word in ("-r", f"{name}:={topic}")]
+    topics = {"images": image, "points": "cloud", "input_reliability": "reliable"}
+    node = trainer.start(arguments, collect=True, silence_s=0.0, autostart=False, **topics)
+    points, camera = graph.publisher(PointCloud2, moved["cloud"]), graph.publisher(CompressedImage, moved[image])
+    graph.publisher(CameraInfo, moved["/cam/camera_info"]).publish(CameraInfo(width=6))
+    graph.spin_until(lambda: node._collector.synchronizer._cameras[0].info is not None, "CameraInfo")
+    send_pairs(graph, points, camera, 1, 3)
+    trainer.wait("collecting", pairs=2)
+    assert trainer.call("stop")[0]
+    with Bag(trainer.folder / "work" / "collected" / "pairs_001") as recorded:
+        assert set(recorded.topics) == {"/lidar/points", image, "/cam/camera_info"}
 
 
 def test_collecting_ends_by_service_and_what_was_collected_stays(trainer):

@@ -10,6 +10,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from xkd_ros.core.rig import load_rig
+from xkd_ros.nodes.camera_input import list_sources
 from xkd_ros.nodes.synchronizer import SynchronizerNode
 
 _PREFIX = "pairs_"
@@ -34,8 +35,12 @@ class Collector:
             ConfigError: no camera is named, or the rig file is wrong.
             BagError: the bag cannot be written.
         """
-        topic = values.points or (load_rig(values.rig).lidar.topic if values.rig else "points")
-        self.points_topic = node.resolve_topic_name(topic)
+        rig = load_rig(values.rig) if values.rig else None
+        self.points_topic = node.resolve_topic_name(values.points or (rig.lidar.topic if rig is not None else "points"))
+        cameras = list_sources(rig, values.images, values.camera_infos, "")
+        remaps = {"__node": f"{node.get_name()}_synchronizer", "points": self.points_topic}
+        # Recorded under the names that the rig file knows, wherever they come from.
+        remaps |= {topic: node.resolve_topic_name(topic) for camera in cameras for topic in (camera.image_topic, camera.info_topic)}
         numbers = [path.name.removeprefix(_PREFIX) for path in collected_bags(folder)]
         last = max((int(number) for number in numbers if number.isdigit()), default=0)
         self.path = folder / f"{_PREFIX}{last + 1:03d}"
@@ -46,7 +51,7 @@ class Collector:
             context=node.context,
             namespace=node.get_namespace(),
             use_global_arguments=False,
-            cli_args=["--ros-args", "-r", f"__node:={node.get_name()}_synchronizer", "-r", f"points:={self.points_topic}"],
+            cli_args=["--ros-args", *(word for name, topic in remaps.items() for word in ("-r", f"{name}:={topic}"))],
             parameter_overrides=[Parameter(name, value=value) for name, value in given.items()],
         )
         self._scans, self._heard_s = 0, time.monotonic()
