@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 import threading
 from types import SimpleNamespace
 
@@ -92,17 +93,30 @@ def test_what_came_from_the_new_side_of_a_jump_is_kept():
     assert matcher.waiting == [1, 0, 0]
 
 
-@needs_filters
+class Subscriber(Input):
+    def __init__(self, node, kind, topic, qos_profile):
+        super().__init__()
+        node.create_subscription(kind, topic, self.send, qos_profile)
+
+
 @pytest.mark.dds
-@pytest.mark.parametrize("policy", ["exact", "approximate"])
-def test_synchronizer_goes_on_when_the_clock_jumps_back(graph, policy):
+@pytest.mark.parametrize(
+    ("installed", "policy"),
+    [(False, "exact"), pytest.param(True, "exact", marks=needs_filters), pytest.param(True, "approximate", marks=needs_filters)],
+    ids=["stand-in", "exact", "approximate"],
+)
+def test_synchronizer_goes_on_when_the_clock_jumps_back(graph, monkeypatch, installed, policy):
+    if not installed:
+        filters = SimpleNamespace(Subscriber=Subscriber, TimeSynchronizer=EqualStamps)
+        monkeypatch.setitem(sys.modules, "message_filters", filters)
     node = graph.make(SynchronizerNode, images="/cam/compressed", policy=policy, input_reliability="reliable", max_waiting=3)
-    clouds = graph.listen(PointCloud2, "/synced/points")
+    clouds, images = graph.listen(PointCloud2, "/synced/points"), graph.listen(CompressedImage, "/synced/camera/image/compressed")
     points, camera = graph.publisher(PointCloud2, "/points"), graph.publisher(CompressedImage, "/cam/compressed", subscribers=2)
     graph.spin_until(lambda: points.get_subscription_count() > 0 and node._matcher is not None, "the matcher")
     for count, second in enumerate([*range(10, 16), *range(10, 16)], 1):
         camera.publish(make_stamped(CompressedImage, second * SECOND))
         points.publish(make_stamped(PointCloud2, second * SECOND))
-        graph.spin_until(lambda: len(clouds) == count, f"pair {count}")  # noqa: B023
+        graph.spin_until(lambda: len(clouds) == len(images) == count, f"pair {count}")  # noqa: B023
         camera.publish(make_stamped(CompressedImage, second * SECOND + 4 * SECOND // 10))
+    assert [stamp_ns(image) for image in images] == [stamp_ns(cloud) for cloud in clouds]
     assert node.statistics.pairs == 12 and node.statistics.resets >= 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,7 +24,10 @@ from xkd_ros.nets.fusion import FusedHead, FusionSizes
 from xkd_ros.nets.image_checkpoint import ImageTeacherCard, save_image_teacher
 from xkd_ros.nets.image_student import ImageNetworkConfig, seeded_image_student
 from xkd_ros.nets.student import seeded_student
+from xkd_ros.nodes.output_layout import make_layout
+from xkd_ros.nodes.pictures import Pictures
 from xkd_ros.nodes.segmenter import SegmenterNode
+from xkd_ros.nodes.segmenter_parameters import SEGMENTER
 from xkd_ros.nodes.synchronizer import SynchronizerNode
 from xkd_ros.pipeline.fused_segmenter import FusedSegmenter
 from xkd_ros.teacher.class_map import load_class_map
@@ -210,6 +214,43 @@ def test_pictures_that_cannot_be_used_are_named(graph, labelling, plain, fused_m
     infos.publish(CameraInfo(width=WIDTH, height=HEIGHT, k=np.array(CAMERA.K, float), distortion_model="plumb_bob"))
     graph.spin_until(lambda: node._pictures._cameras[0].info is not None, "the CameraInfo")
     ask(good, "no transform from 'lidar' to 'camera'")
+
+
+def test_pictures_of_an_earlier_lap_are_forgotten(graph, plain):
+    values = SimpleNamespace(rig=plain["rig"], images="", camera_infos="", input_reliability="reliable", fused_max_dt_s=0.05)
+    seen = Pictures(graph.probe, values)
+    pictures = graph.publisher(Image, CAMERA.topic, subscribers=0)
+    graph.spin_until(lambda: pictures.get_subscription_count() == 1, "the camera is known")
+    for stamp in (FIRST_NS + 10 * SCAN_NS, FIRST_NS):
+        pictures.publish(picture_at(stamp))
+        graph.spin_until(lambda stamp=stamp: bool(seen.views(stamp, "lidar")[0]), "the picture")
+    assert seen.views(FIRST_NS + 10 * SCAN_NS, "lidar") == ((), "no picture on /cam/image within 50 ms of the scan")
+
+
+@pytest.mark.parametrize("topic", ["/cam/image_raw", "/cam/image_rect"])
+def test_rectified_pictures_are_turned_as_the_camera_info_says(graph, topic):
+    values = SimpleNamespace(rig="", images=topic, camera_infos="", input_reliability="reliable", fused_max_dt_s=0.05)
+    seen = Pictures(graph.probe, values)
+    seen._extrinsics._missing = ""  # where tf2_msgs is not installed
+    seen._extrinsics._tree.add("camera", "lidar", CAM_FROM_LIDAR)
+    turn, matrix = np.diag([-1.0, -1.0, 1.0]), np.array(CAMERA.K, float).reshape(3, 3)
+    info = CameraInfo(width=WIDTH, height=HEIGHT, distortion_model="plumb_bob", d=[0.1, 0.0, 0.0, 0.0, 0.0], k=matrix.reshape(-1))
+    info.r, info.p = turn.reshape(-1), np.hstack([np.diag([2, 2, 1]) @ matrix, np.zeros((3, 1))]).reshape(-1)
+    graph.publisher(CameraInfo, "/cam/camera_info").publish(info)
+    graph.publisher(Image, topic, subscribers=1).publish(picture_at(FIRST_NS))
+    graph.spin_until(lambda: bool(seen.views(FIRST_NS, "lidar")[0]), "the picture")
+    ((view,), reasons) = seen.views(FIRST_NS, "lidar")
+    rectified = topic == "/cam/image_rect"
+    assert not reasons and bool(view.camera.D.any()) != rectified
+    np.testing.assert_allclose(view.camera.K[:2], (2 if rectified else 1) * matrix[:2])
+    np.testing.assert_allclose(view.cam_from_lidar[:3], (turn if rectified else np.eye(3)) @ CAM_FROM_LIDAR[:3])
+
+
+def test_headings_and_fused_exclude_each_other():
+    defaults = {name: spec.default for name, spec in SEGMENTER.specs.items()}
+    make_layout(SimpleNamespace(**{**defaults, "fused": True}), ModelCard(name="any"))
+    with pytest.raises(ConfigError, match="headings 2 is not possible with fused"):
+        make_layout(SimpleNamespace(**{**defaults, "fused": True, "headings": 2}), ModelCard(name="any"))
 
 
 def test_set_ups_that_cannot_fuse_are_refused_in_one_line(graph, labelling, plain, tiny_model, tmp_path):

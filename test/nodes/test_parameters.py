@@ -67,6 +67,7 @@ def test_yaml_file_loads_and_help_names_everything(graph, table):
         ("count:=2.5", "'count': got 2.5, expected 1 .. 9"),
         ("mode:=slwo", "'mode': got 'slwo', expected fast | slow; did you mean 'slow'?"),
         ("on:=yes_please", "'on': got 'yes_please', expected true | false"),
+        ("qos_overrides./points.subscription.depth:=3", "no parameter 'qos_overrides./points.subscription.depth'"),
         ("path:=[1, 2]", "'path': got"),
         ("path:=[]", "'path': got None, expected text"),
         ("path:=[a, b]", "'path': got ['a', 'b'], expected text"),

@@ -38,9 +38,12 @@ def make_layout(values: SimpleNamespace, card: ModelCard) -> OutputLayout:
     """Read the parameters; also a trial of parameters before they are taken.
 
     Raises:
-        ConfigError: a class that the model does not have, field names that collide, or headings that do not fit the field of view.
+        ConfigError: a class that the model does not have, field names that collide, or headings that do not go with the field of view
+            or with fused.
     """
     check_headings(int(values.headings), card.geometry)
+    if values.fused and values.headings > 1:
+        raise ConfigError(f"headings {values.headings} is not possible with fused, which labels each scan as it is; leave headings at 1")
     names = card.labels.names
     remap = _class_ids(values.class_remap, names)
     layout = LabelledCloudFormat(values.output_profile, values.label_field, values.label_type, remap, reuse_buffer=True)

@@ -28,7 +28,6 @@ Value = bool | int | float | str
 
 # rclpy declares or accepts these on every node.
 _OF_EVERY_NODE = ("use_sim_time", "start_type_description_service")
-_OF_EVERY_NODE_PREFIX = "qos_overrides."
 
 
 @dataclass(frozen=True)
@@ -131,7 +130,7 @@ class ParameterTable:
         # The only place where rclpy keeps what files and -p gave before declaration, wildcards and node names resolved.
         given = {name: parameter.value for name, parameter in node._parameter_overrides.items()}
         for name in given:
-            if name not in self.specs and name not in _OF_EVERY_NODE and not name.startswith(_OF_EVERY_NODE_PREFIX):
+            if name not in self.specs and name not in _OF_EVERY_NODE:
                 nearest = did_you_mean(name, [*self.specs, *_OF_EVERY_NODE]) or f"; it has {', '.join(self.specs)}"
                 raise ConfigError(f"{node.get_name()} has no parameter '{name}'{nearest}")
         for spec in self.specs.values():
